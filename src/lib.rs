@@ -1,0 +1,8 @@
+//! Postroad: from a campaign manifest to its last recipient.
+
+pub mod address;
+pub mod envelope;
+pub mod mapped;
+pub mod metrics;
+pub mod outcome;
+pub mod reply;
