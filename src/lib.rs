@@ -1,6 +1,7 @@
 //! Postroad: from a campaign manifest to its last recipient.
 
 pub mod address;
+pub mod config;
 pub mod envelope;
 pub mod mapped;
 pub mod metrics;
