@@ -1,9 +1,11 @@
 //! Postroad: from a campaign manifest to its last recipient.
 
 pub mod address;
+pub mod campaign;
 pub mod config;
 pub mod envelope;
 pub mod mapped;
 pub mod metrics;
 pub mod outcome;
 pub mod reply;
+pub mod suppression;

@@ -1,0 +1,317 @@
+//! A campaign's manifest: `campaign.toml` opened, checked, and its paths made absolute.
+//!
+//! Message parts must lie inside the campaign's folder; list, suppression and key files may be
+//! anywhere. Keys are named by file or environment variable, never written into the manifest. Every
+//! mistake says file, line, column, what is wrong and what to do. Whether a template compiles and a
+//! key signs is for `message` to say; what limits a receiver has is the node's (`config`).
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::address::{Address, Domain};
+use crate::campaign::list::ListSource;
+use crate::config::TlsPolicy;
+use crate::config::fault::Fault;
+use crate::config::units::{Rate, duration, duration_list};
+use crate::outcome::InDoubtPolicy;
+
+pub use crate::campaign::list::ListFormat;
+use check::Mistake;
+
+mod check;
+
+/// The manifest's name in a campaign's folder.
+pub const FILE: &str = "campaign.toml";
+/// As `list.file`: the list comes through the standard input.
+pub const STDIN: &str = "-";
+
+/// Why a manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    #[error("cannot read {}: {error}; name a folder with a {FILE} in it (`postroad init` makes one)", .file.display())]
+    Read { file: PathBuf, error: std::io::Error },
+    #[error(transparent)]
+    Fault(Box<Fault>),
+    #[error(
+        "cannot read the DKIM key {what}: {reason}; put the key there, or take its [[dkim]] out of the manifest"
+    )]
+    Key { what: String, reason: String },
+}
+
+/// What is sent, to whom, under which rules.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Lower-case letters, digits, `-` and `_`; names the run's folder.
+    pub name: String,
+    /// `Name <address>` or an address.
+    pub from: String,
+    pub reply_to: Option<String>,
+    /// A template: the recipient's name in `To:`.
+    pub to_name: Option<String>,
+    /// `List-Id` (RFC 2919): `Name <label.domain>` or `label.domain`.
+    pub list_id: Option<String>,
+    /// Bounces come back to addresses of this domain (VERP).
+    #[serde(with = "domain_text")]
+    pub return_path_domain: Domain,
+    /// A template.
+    pub subject: String,
+    /// Template files; at least one of the two. Absolute once opened.
+    pub text: Option<PathBuf>,
+    pub html: Option<PathBuf>,
+    /// Egress pool; `None`: the node's `default`.
+    pub pool: Option<String>,
+    #[serde(default)]
+    pub in_doubt: InDoubtPolicy,
+    /// Wins over the providers' and the node's.
+    pub tls: Option<TlsPolicy>,
+    /// A template variable that the list does not have stops the campaign instead of being an empty text.
+    #[serde(default = "yes")]
+    pub strict: bool,
+    /// Files of addresses that are not mailed, one a line; `@domain` stands for a whole domain.
+    /// Read where they are, also while the run is under way. Absolute once opened.
+    #[serde(default)]
+    pub suppression: Vec<PathBuf>,
+    pub unsubscribe: Option<Unsubscribe>,
+    /// Further header fields; values are templates.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    pub list: List,
+    #[serde(default)]
+    pub dkim: Vec<DkimKey>,
+    #[serde(default)]
+    pub limits: CampaignLimits,
+    #[serde(default)]
+    pub retry: Retry,
+}
+
+/// One-click unsubscription (RFC 8058).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unsubscribe {
+    /// A template; https.
+    pub url: String,
+    /// An address, also a template.
+    pub mailto: Option<String>,
+}
+
+/// Where the recipients are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    /// Plain, .gz or .zst; [`STDIN`] for the standard input. Absolute once opened.
+    pub file: PathBuf,
+    /// `None`: by the file's name; CSV if that does not tell.
+    pub format: Option<ListFormat>,
+    /// Of CSV; ASCII.
+    #[serde(default = "comma")]
+    pub delimiter: char,
+    /// The column of the address.
+    #[serde(default = "email")]
+    pub address: String,
+    /// Template variable = column. Empty: each column under its own name.
+    #[serde(default)]
+    pub columns: BTreeMap<String, String>,
+}
+
+impl List {
+    pub fn is_stdin(&self) -> bool {
+        self.file == Path::new(STDIN)
+    }
+
+    /// As the import takes it.
+    pub fn source(&self) -> ListSource {
+        ListSource {
+            file: self.file.clone(),
+            format: self.format,
+            delimiter: u8::try_from(self.delimiter).unwrap_or(b','),
+            address_column: self.address.clone(),
+            columns: self.columns.iter().map(|(name, column)| (name.clone(), column.clone())).collect(),
+        }
+    }
+}
+
+/// A key that signs the messages; exactly one of the two places is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DkimKey {
+    #[serde(with = "domain_text")]
+    pub domain: Domain,
+    pub selector: String,
+    /// PEM. Absolute once opened.
+    pub key_file: Option<PathBuf>,
+    /// An environment variable that holds the PEM.
+    pub key_env: Option<String>,
+}
+
+impl DkimKey {
+    /// Whether the key is there to be read.
+    pub fn is_present(&self) -> bool {
+        match (&self.key_file, &self.key_env) {
+            (Some(file), _) => file.exists(),
+            (None, Some(variable)) => std::env::var_os(variable).is_some(),
+            (None, None) => false,
+        }
+    }
+
+    /// The key's PEM. A secret: for the signer only.
+    ///
+    /// # Errors
+    /// What could not be read and why; never any of its content.
+    pub fn pem(&self) -> Result<String, ManifestError> {
+        let (what, read) = match (&self.key_file, &self.key_env) {
+            (Some(file), _) => {
+                (file.display().to_string(), std::fs::read_to_string(file).map_err(|error| error.to_string()))
+            }
+            (None, Some(variable)) => {
+                (format!("${variable}"), std::env::var(variable).map_err(|error| error.to_string()))
+            }
+            (None, None) => (self.selector.clone(), Err("neither key_file nor key_env is given".to_owned())),
+        };
+        read.map_err(|reason| ManifestError::Key { what, reason })
+    }
+}
+
+/// Limits of the whole campaign; `None`: none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CampaignLimits {
+    pub messages: Option<Rate>,
+    /// The run stops when more rows than this are rejected.
+    pub rejected_max: Option<u64>,
+}
+
+/// When a deferred recipient is tried again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Waits after the first, second, … deferral; the last one repeats.
+    #[serde(with = "duration_list")]
+    pub schedule: Vec<Duration>,
+    /// From the run's start; whoever still waits then is expired.
+    #[serde(with = "duration")]
+    pub expiry: Duration,
+    /// Share of a wait by which it is made longer, 0 to 1.
+    pub jitter: f64,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        Self {
+            schedule: [5, 15, 30, 60, 120, 240].map(minutes).to_vec(),
+            expiry: Duration::from_secs(3 * 86_400),
+            jitter: 0.1,
+        }
+    }
+}
+
+impl Manifest {
+    /// Opens the manifest of the campaign in `folder`.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or the first mistake in it.
+    pub fn open(folder: &Path) -> Result<Self, ManifestError> {
+        let file = folder.join(FILE);
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| ManifestError::Read { file: file.clone(), error })?;
+        let mut manifest = Self::parse(&file, &text)?;
+        manifest.resolve(folder, &file, &text)?;
+        Ok(manifest)
+    }
+
+    /// Reads and checks a manifest's text, without looking at any other file.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ManifestError> {
+        let fault = |fault| ManifestError::Fault(Box::new(fault));
+        let manifest: Self =
+            toml::from_str(text).map_err(|error| fault(Fault::from_toml(file, text, &error)))?;
+        check::values(&manifest).map_err(|mistake| fault(mistake.in_file(file, text)))?;
+        Ok(manifest)
+    }
+
+    /// Makes paths absolute and sees that what is sent is there. Keys may be missing: a rehearsal
+    /// makes its own.
+    fn resolve(&mut self, folder: &Path, file: &Path, text: &str) -> Result<(), ManifestError> {
+        let fault = |mistake: Mistake| ManifestError::Fault(Box::new(mistake.in_file(file, text)));
+        let folder = std::path::absolute(folder)
+            .map_err(|error| ManifestError::Read { file: folder.to_owned(), error })?;
+        for (key, part) in [("text", &mut self.text), ("html", &mut self.html)] {
+            let Some(path) = part else { continue };
+            if !path.components().all(|step| matches!(step, Component::Normal(_) | Component::CurDir)) {
+                let what = format!("`{}` leads out of the campaign's folder", path.display());
+                return Err(fault(Mistake::new(&[key], what, "put the template beside the manifest")));
+            }
+            *path = folder.join(&path);
+            check::is_file(path, &[key]).map_err(fault)?;
+        }
+        if !self.list.is_stdin() {
+            self.list.file = folder.join(&self.list.file);
+            check::is_file(&self.list.file, &["list", "file"]).map_err(fault)?;
+        }
+        for (at, path) in self.suppression.iter_mut().enumerate() {
+            *path = folder.join(&path);
+            check::is_file(path, &["suppression", &at.to_string()]).map_err(fault)?;
+        }
+        for key in &mut self.dkim {
+            key.key_file = key.key_file.take().map(|path| folder.join(path));
+        }
+        Ok(())
+    }
+
+    /// What a person should know before sending, though nothing is wrong with the file.
+    pub fn warnings(&self) -> Vec<String> {
+        check::warnings(self)
+    }
+
+    /// The address of `from`.
+    pub fn from_address(&self) -> Address {
+        let (_, address) = check::mailbox(&self.from).expect("checked when the manifest was read");
+        address
+    }
+
+    /// Makes the retry schedule `factor` times as quick: a rehearsal's days pass in seconds.
+    pub fn scale_time(&mut self, factor: f64) {
+        let scaled = |wait: Duration| {
+            let millis = (wait.as_millis() as f64 / factor.max(f64::MIN_POSITIVE)).round();
+            Duration::from_millis((millis as u64).max(1))
+        };
+        self.retry.schedule.iter_mut().for_each(|wait| *wait = scaled(*wait));
+        self.retry.expiry = scaled(self.retry.expiry);
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn comma() -> char {
+    ','
+}
+
+fn email() -> String {
+    "email".to_owned()
+}
+
+/// A [`Domain`] in a file.
+mod domain_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::address::Domain;
+
+    pub fn serialize<S: Serializer>(domain: &Domain, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(domain.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Domain, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Domain::parse(&text)
+            .map_err(|error| serde::de::Error::custom(format!("`{text}` is no mail domain: {error}")))
+    }
+}

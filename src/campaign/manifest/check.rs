@@ -1,0 +1,261 @@
+//! The checks of a manifest that types cannot make, and what to say when one fails.
+
+use std::path::Path;
+
+use super::{FILE, Manifest};
+use crate::address::Address;
+use crate::config::fault::Fault;
+
+/// Header fields that the engine writes itself.
+const OWN_HEADERS: [&str; 18] = [
+    "from",
+    "to",
+    "cc",
+    "bcc",
+    "reply-to",
+    "subject",
+    "date",
+    "message-id",
+    "mime-version",
+    "content-type",
+    "content-transfer-encoding",
+    "dkim-signature",
+    "return-path",
+    "received",
+    "list-id",
+    "list-unsubscribe",
+    "list-unsubscribe-post",
+    "content-disposition",
+];
+
+/// A mistake, at the value that `keys` lead to.
+pub(super) struct Mistake {
+    keys: Vec<String>,
+    what: String,
+    advice: String,
+}
+
+impl Mistake {
+    pub(super) fn new(keys: &[&str], what: impl Into<String>, advice: impl Into<String>) -> Self {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        Self { keys, what: what.into(), advice: advice.into() }
+    }
+
+    pub(super) fn in_file(self, file: &Path, text: &str) -> Fault {
+        let keys: Vec<&str> = self.keys.iter().map(String::as_str).collect();
+        Fault::about(file, text, &keys, self.what, self.advice)
+    }
+}
+
+pub(super) fn values(manifest: &Manifest) -> Result<(), Mistake> {
+    name(&manifest.name)?;
+    sender(manifest)?;
+    message(manifest)?;
+    headers(manifest)?;
+    list(manifest)?;
+    keys(manifest)?;
+    retry(manifest)
+}
+
+fn name(name: &str) -> Result<(), Mistake> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
+        let what = format!("`{name}` is no campaign name");
+        let advice = "use 1 to 64 lower-case letters, digits, - and _; it names folders";
+        return Err(Mistake::new(&["name"], what, advice));
+    }
+    Ok(())
+}
+
+fn sender(manifest: &Manifest) -> Result<(), Mistake> {
+    let fields = [("from", Some(&manifest.from)), ("reply_to", manifest.reply_to.as_ref())];
+    for (key, text) in fields {
+        if let Some(Err(reason)) = text.map(|text| mailbox(text)) {
+            let what = format!("`{key}` is no sender: {reason}");
+            return Err(Mistake::new(&[key], what, "write \"Name <address@domain>\" or an address"));
+        }
+    }
+    Ok(())
+}
+
+/// Display name (maybe empty) and address of `Name <address>`, `"Name" <address>` or `address`.
+pub(super) fn mailbox(text: &str) -> Result<(String, Address), String> {
+    if text.chars().any(char::is_control) {
+        return Err("it holds a line break or another control character".to_owned());
+    }
+    let text = text.trim();
+    let (name, address) = match text.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')) {
+        Some((name, address)) => (name.trim().trim_matches('"').to_owned(), address),
+        None => (String::new(), text),
+    };
+    let address = Address::parse(address).map_err(|error| error.to_string())?;
+    if address.as_ref().needs_smtputf8() {
+        return Err("its local part is not ASCII, which most receivers refuse".to_owned());
+    }
+    Ok((name, address))
+}
+
+fn message(manifest: &Manifest) -> Result<(), Mistake> {
+    one_line("subject", &manifest.subject, &["subject"])?;
+    for (key, text) in [("to_name", &manifest.to_name), ("list_id", &manifest.list_id)] {
+        if let Some(text) = text {
+            one_line(key, text, &[key])?;
+        }
+    }
+    if manifest.subject.trim().is_empty() {
+        return Err(Mistake::new(&["subject"], "the subject is empty", "say what the message is about"));
+    }
+    if manifest.text.is_none() && manifest.html.is_none() {
+        let what = "there is no message: neither `text` nor `html` is given";
+        return Err(Mistake::new(&["name"], what, "name a template file, like text = \"message.txt\""));
+    }
+    if let Some(unsubscribe) = &manifest.unsubscribe {
+        let keys = ["unsubscribe", "url"];
+        one_line("the URL", &unsubscribe.url, &keys)?;
+        if !unsubscribe.url.starts_with("https://") {
+            let what = format!("`{}` is no https URL", unsubscribe.url);
+            let advice = "one-click unsubscription wants https:// (RFC 8058)";
+            return Err(Mistake::new(&keys, what, advice));
+        }
+        if let Some(mailto) = &unsubscribe.mailto {
+            one_line("the address", mailto, &["unsubscribe", "mailto"])?;
+            if !mailto.contains('@') {
+                let what = format!("`{mailto}` is no address");
+                let advice = "write it like leave@lists.example";
+                return Err(Mistake::new(&["unsubscribe", "mailto"], what, advice));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn one_line(what: &str, text: &str, keys: &[&str]) -> Result<(), Mistake> {
+    if text.chars().any(char::is_control) {
+        let what = format!("{what} holds a line break or another control character");
+        return Err(Mistake::new(keys, what, "write it on one line"));
+    }
+    Ok(())
+}
+
+fn headers(manifest: &Manifest) -> Result<(), Mistake> {
+    for (field, value) in &manifest.headers {
+        let keys = ["headers", field.as_str()];
+        // RFC 5322 §3.6.8: printable ASCII without the colon.
+        if field.is_empty() || !field.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
+            let what = format!("`{field}` is no header field name");
+            return Err(Mistake::new(&keys, what, "use letters, digits and -, without the colon"));
+        }
+        if OWN_HEADERS.contains(&field.to_ascii_lowercase().as_str()) {
+            let what = format!("the header field {field} is made from other keys");
+            return Err(Mistake::new(&keys, what, "remove it here"));
+        }
+        one_line(field, value, &keys)?;
+    }
+    Ok(())
+}
+
+fn list(manifest: &Manifest) -> Result<(), Mistake> {
+    let list = &manifest.list;
+    if !list.delimiter.is_ascii() || matches!(list.delimiter, '"' | '\r' | '\n' | '\0') {
+        let what = format!("{:?} cannot separate columns", list.delimiter);
+        return Err(Mistake::new(&["list", "delimiter"], what, "use \",\", \";\" or \"\\t\""));
+    }
+    if list.address.is_empty() {
+        let what = "the name of the address column is empty";
+        return Err(Mistake::new(&["list", "address"], what, "name the column that holds the address"));
+    }
+    for (variable, column) in &list.columns {
+        let identifier = variable
+            .bytes()
+            .enumerate()
+            .all(|(at, b)| b == b'_' || b.is_ascii_alphabetic() || (at > 0 && b.is_ascii_digit()));
+        if variable.is_empty() || !identifier || column.is_empty() {
+            let what = format!("`{variable}` = `{column}` is no template variable and column");
+            let advice = "variables are letters, digits and _, like first_name = \"First Name\"";
+            return Err(Mistake::new(&["list", "columns", variable], what, advice));
+        }
+    }
+    Ok(())
+}
+
+fn keys(manifest: &Manifest) -> Result<(), Mistake> {
+    for (at, key) in manifest.dkim.iter().enumerate() {
+        let at_text = at.to_string();
+        let label = |label: &str| {
+            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        if !key.selector.split('.').all(label) {
+            let what = format!("`{}` is no DKIM selector", key.selector);
+            return Err(Mistake::new(&["dkim", &at_text, "selector"], what, "use letters, digits and -"));
+        }
+        let advice = "give one of key_file (PEM) and key_env (a variable that holds the PEM)";
+        let what = match (&key.key_file, &key.key_env) {
+            (Some(_), Some(_)) => format!("the key `{}` has two places", key.selector),
+            (None, None) => format!("the key `{}` has no place", key.selector),
+            _ => continue,
+        };
+        return Err(Mistake::new(&["dkim", &at_text, "selector"], what, advice));
+    }
+    Ok(())
+}
+
+fn retry(manifest: &Manifest) -> Result<(), Mistake> {
+    let retry = &manifest.retry;
+    if retry.schedule.is_empty() || retry.schedule.iter().any(|wait| wait.is_zero()) {
+        let what = "the retry schedule is empty or holds a wait of nothing";
+        return Err(Mistake::new(&["retry", "schedule"], what, "give waits like [\"5m\", \"30m\", \"2h\"]"));
+    }
+    if retry.expiry.is_zero() {
+        return Err(Mistake::new(&["retry", "expiry"], "nothing could be sent", "give a time like \"3d\""));
+    }
+    if !(0.0..=1.0).contains(&retry.jitter) {
+        let what = format!("a jitter of {} is not between 0 and 1", retry.jitter);
+        return Err(Mistake::new(&["retry", "jitter"], what, "0.1 makes waits up to 10 % longer or shorter"));
+    }
+    Ok(())
+}
+
+pub(super) fn is_file(path: &Path, keys: &[&str]) -> Result<(), Mistake> {
+    match std::fs::metadata(path) {
+        // A pipe or a device can be a list, too.
+        Ok(metadata) if !metadata.is_dir() => Ok(()),
+        Ok(_) => Err(Mistake::new(keys, format!("{} is a folder", path.display()), "name a file")),
+        Err(error) => {
+            let what = format!("cannot find {}: {error}", path.display());
+            Err(Mistake::new(keys, what, format!("paths are relative to the folder of {FILE}")))
+        }
+    }
+}
+
+pub(super) fn warnings(manifest: &Manifest) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let from = manifest.from_address();
+    let from_domain = from.domain().as_str();
+    if manifest.dkim.is_empty() {
+        warnings.push("no DKIM key is given: the large providers refuse unsigned bulk mail".to_owned());
+    } else if !manifest.dkim.iter().any(|key| aligned(from_domain, key.domain.as_str())) {
+        warnings.push(format!("no DKIM key is of the From domain {from_domain}: DMARC will not align"));
+    }
+    if manifest.unsubscribe.is_none() {
+        warnings.push("no [unsubscribe] is given: the large providers require it of bulk mail".to_owned());
+    }
+    for file in manifest.dkim.iter().filter_map(|key| key.key_file.as_ref()) {
+        if readable_by_others(file) {
+            let file = file.display();
+            warnings.push(format!("the DKIM key {file} can be read by other users: chmod 600 {file}"));
+        }
+    }
+    warnings
+}
+
+/// Same domain, or one below the other: what relaxed alignment comes to for most domains.
+fn aligned(a: &str, b: &str) -> bool {
+    let below =
+        |a: &str, b: &str| a.strip_suffix(b).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    below(a, b) || below(b, a)
+}
+
+fn readable_by_others(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(file).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}

@@ -1,0 +1,16 @@
+//! A campaign: its manifest, its list made into a spool of segments, and its frozen run on disk.
+
+pub mod archive;
+pub mod builder;
+pub mod csv;
+pub mod duplicates;
+pub mod import;
+pub mod list;
+pub mod manifest;
+pub mod ndjson;
+pub mod rejected;
+pub mod row;
+pub mod run;
+pub mod segment;
+pub mod spool;
+pub mod stream;

@@ -1,0 +1,153 @@
+//! The promise: whatever is wrong with a manifest, its author is told the line, the column and the way out.
+
+use std::path::Path;
+
+use postroad::campaign::manifest::{Manifest, ManifestError};
+
+/// A manifest without mistakes; each case below puts one in.
+const GOOD: &str = r#"name = "summer"
+from = "Jörg at Example <joerg@news.sender.test>"
+return_path_domain = "bounce.sender.test"
+subject = "Hello {{ name }}"
+text = "message.txt"
+
+[unsubscribe]
+url = "https://sender.test/leave/{{ id }}"
+
+[headers]
+X-Campaign = "summer"
+
+[list]
+file = "list.csv"
+
+[list.columns]
+name = "First name"
+
+[[dkim]]
+domain = "sender.test"
+selector = "s1"
+key_file = "keys/s1.pem"
+
+[limits]
+messages = "100/min"
+
+[retry]
+schedule = ["5m", "1h30m"]
+expiry = "2d"
+"#;
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("message.txt"), "Hello\n").unwrap();
+    std::fs::write(folder.path().join("list.csv"), "email,First name\n").unwrap();
+    folder
+}
+
+fn open(text: &str) -> Result<Manifest, ManifestError> {
+    let folder = folder();
+    std::fs::write(folder.path().join("campaign.toml"), text).unwrap();
+    Manifest::open(folder.path())
+}
+
+#[test]
+fn a_manifest_without_mistakes_opens_with_absolute_paths() {
+    let manifest = open(GOOD).unwrap();
+    assert!(manifest.list.file.is_absolute() && manifest.text.as_ref().unwrap().is_absolute());
+    assert!(manifest.dkim[0].key_file.as_ref().unwrap().is_absolute());
+    assert_eq!(manifest.retry.schedule.iter().map(|wait| wait.as_secs()).collect::<Vec<_>>(), [300, 5_400]);
+    assert_eq!(manifest.retry.expiry.as_secs(), 172_800);
+    assert_eq!(manifest.limits.messages.unwrap().to_string(), "100/min");
+    assert_eq!(manifest.from_address().to_string(), "joerg@news.sender.test");
+}
+
+/// What is replaced by what, and how the complaint must begin and what it must hold.
+const MISTAKES: &[(&str, &str, &str, &str)] = &[
+    ("subject =", "subjet =", "4:1: unknown key `subjet`", "did you mean `subject`?"),
+    ("[retry]\n", "[retry]\nexpiri = \"1d\"\n", "28:1: unknown key `expiri`", "did you mean `expiry`?"),
+    ("\"summer\"\nfrom", "\"Summer sale\"\nfrom", "1:8: `Summer sale` is no campaign name", "lower-case"),
+    ("<joerg@news.sender.test>", "<joerg>", "2:8: `from` is no sender", "Name <address@domain>"),
+    ("Jörg at Example", "Jörg\\r\\nBcc: x@y.test", "2:8: `from` is no sender", "line break"),
+    ("bounce.sender.test", "localhost", "3:22: `localhost` is no mail domain", "single label"),
+    ("Hello {{ name }}", "Hello\\nBcc: x@y.test", "4:11: subject holds a line break", "one line"),
+    ("text = \"message.txt\"\n", "", "1:8: there is no message", "text = \"message.txt\""),
+    ("message.txt", "gone.txt", "5:8: cannot find", "relative to the folder of campaign.toml"),
+    ("message.txt", "../message.txt", "5:8: `../message.txt` leads out", "beside the manifest"),
+    ("message.txt", "/etc/passwd", "5:8: `/etc/passwd` leads out", "beside the manifest"),
+    ("https://", "http://", "8:7: `http://sender.test/leave/{{ id }}` is no https URL", "RFC 8058"),
+    ("X-Campaign", "Bcc", "11:7: the header field Bcc is made from other keys", "remove it"),
+    ("X-Campaign", "\"X Campaign\"", "11:16: `X Campaign` is no header field name", "letters"),
+    ("list.csv", "gone.csv", "14:8: cannot find", "gone.csv"),
+    ("[list]\n", "[list]\ndelimiter = \";;\"\n", "14:13: ", "character"),
+    ("name = \"First", "\"first name\" = \"First", "17:16: `first name`", "variables are letters"),
+    ("key_file = \"keys/s1.pem\"\n", "", "21:12: the key `s1` has no place", "key_env"),
+    ("\"s1\"", "\"s1 \"", "21:12: `s1 ` is no DKIM selector", "letters"),
+    ("100/min", "a lot", "25:12: `a lot` is no rate", "\"100/min\""),
+    ("\"1h30m\"", "\"90\"", "28:12: `90` is no duration", "\"30s\""),
+    ("\"5m\", \"1h30m\"", "", "28:12: the retry schedule is empty", "[\"5m\", \"30m\", \"2h\"]"),
+    ("\"2d\"\n", "\"2d\"\njitter = 2.0\n", "30:10: a jitter of 2", "10 %"),
+    ("subject = \"", "subject = ", "4:", ""),
+];
+
+#[test]
+fn every_mistake_is_told_with_its_place_and_a_way_out() {
+    assert!(Manifest::parse(Path::new("campaign.toml"), GOOD).is_ok());
+    for (from, to, begins, holds) in MISTAKES {
+        assert!(GOOD.contains(from), "{from:?} is not in the manifest");
+        let complaint = open(&GOOD.replacen(from, to, 1)).expect_err(to).to_string();
+        let (_, place) =
+            complaint.split_once("campaign.toml:").unwrap_or_else(|| panic!("no place: {complaint}"));
+        assert!(place.starts_with(begins), "{to:?}: expected {begins:?} in\n{complaint}");
+        assert!(complaint.contains(holds), "{to:?}: expected {holds:?} in\n{complaint}");
+    }
+}
+
+#[test]
+fn a_key_is_read_only_where_it_is_needed_and_never_shown() {
+    let folder = folder();
+    std::fs::write(folder.path().join("campaign.toml"), GOOD).unwrap();
+    let manifest = Manifest::open(folder.path()).unwrap();
+    let key = &manifest.dkim[0];
+    assert!(!key.is_present());
+    assert!(key.pem().expect_err("no key").to_string().contains("s1.pem"));
+    std::fs::create_dir(folder.path().join("keys")).unwrap();
+    std::fs::write(folder.path().join("keys/s1.pem"), "top secret").unwrap();
+    assert_eq!(key.pem().unwrap(), "top secret");
+    assert!(!format!("{manifest:?}").contains("top secret"));
+}
+
+#[test]
+fn a_key_that_others_can_read_is_warned_about() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    std::fs::write(folder.path().join("campaign.toml"), GOOD).unwrap();
+    let manifest = Manifest::open(folder.path()).unwrap();
+    assert_eq!(manifest.warnings(), Vec::<String>::new());
+    let key = folder.path().join("keys/s1.pem");
+    std::fs::create_dir(folder.path().join("keys")).unwrap();
+    std::fs::write(&key, "top secret").unwrap();
+    for (mode, warned) in [(0o644, true), (0o640, true), (0o600, false)] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(
+            manifest.warnings().iter().any(|warning| warning.contains("chmod 600")),
+            warned,
+            "{mode:o}"
+        );
+    }
+}
+
+#[test]
+fn a_folder_without_a_manifest_says_how_to_make_one() {
+    let complaint = Manifest::open(Path::new("/nowhere")).expect_err("nothing there").to_string();
+    assert!(
+        complaint.contains("/nowhere/campaign.toml") && complaint.contains("postroad init"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn a_rehearsal_makes_days_pass_in_seconds() {
+    let mut manifest = Manifest::parse(Path::new("f"), GOOD).unwrap();
+    manifest.scale_time(10_000.0);
+    assert_eq!(manifest.retry.schedule.iter().map(|wait| wait.as_millis()).collect::<Vec<_>>(), [30, 540]);
+    assert_eq!(manifest.retry.expiry.as_millis(), 17_280);
+}
