@@ -4,6 +4,7 @@ pub mod address;
 pub mod campaign;
 pub mod config;
 pub mod envelope;
+pub mod journal;
 pub mod mapped;
 pub mod metrics;
 pub mod outcome;
