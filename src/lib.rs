@@ -9,4 +9,5 @@ pub mod mapped;
 pub mod metrics;
 pub mod outcome;
 pub mod reply;
+pub mod site;
 pub mod suppression;
