@@ -10,4 +10,5 @@ pub mod metrics;
 pub mod outcome;
 pub mod reply;
 pub mod site;
+pub mod smtp;
 pub mod suppression;
