@@ -6,6 +6,7 @@ pub mod config;
 pub mod envelope;
 pub mod journal;
 pub mod mapped;
+pub mod message;
 pub mod metrics;
 pub mod outcome;
 pub mod reply;

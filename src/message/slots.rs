@@ -1,0 +1,206 @@
+//! Slots: the places in a template that a recipient fills, and their values for one message.
+//!
+//! A slot is a column, filters, and the form its value takes (body text, escaped HTML, header). Equal
+//! slots are one, so a name that stands in a message thirty times is filtered and escaped once. Values
+//! are kept ready to be copied, with what a transfer encoding must know of them. Line ends in fields
+//! (CRLF, CR or LF) are one line end each here and in the engine.
+
+use std::borrow::Cow;
+
+use super::Merge;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Column(usize),
+    Address,
+}
+
+/// What minijinja's filter of the same name does to a string; `Default` also replaces an empty one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Filter {
+    Upper,
+    Lower,
+    Title,
+    Trim,
+    UrlEncode,
+    Default(String),
+}
+
+/// What becomes of the filtered value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Part of a body: line ends become CRLF.
+    Text,
+    /// As `Text`, escaped as minijinja escapes HTML.
+    Html,
+    /// Part of a header: as it is; the header cleans the whole of it.
+    Header,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub source: Source,
+    pub filters: Vec<Filter>,
+    pub form: Form,
+}
+
+/// What a body must know of a value before it copies it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shape {
+    /// Printable ASCII, blanks and tabs within a line.
+    Plain,
+    /// The same with line ends.
+    Lines,
+    /// Must be encoded: not ASCII, or control characters.
+    Odd,
+}
+
+/// The values of all slots for one message; reused.
+#[derive(Default)]
+pub(super) struct Values {
+    bytes: Vec<u8>,
+    ends: Vec<(usize, Shape)>,
+    pub address: String,
+}
+
+impl Values {
+    pub fn get(&self, slot: usize) -> (&[u8], Shape) {
+        let start = if slot == 0 { 0 } else { self.ends[slot - 1].0 };
+        let (end, shape) = self.ends[slot];
+        (&self.bytes[start..end], shape)
+    }
+
+    /// Fills in every slot for one recipient.
+    pub fn fill(&mut self, slots: &[Slot], merge: &Merge<'_>) {
+        let Self { bytes, ends, address } = self;
+        address.clear();
+        address.push_str(merge.address.local());
+        address.push('@');
+        address.push_str(merge.address.domain());
+        bytes.clear();
+        ends.clear();
+        for slot in slots {
+            let text = lines_normal(raw(slot.source, merge, address));
+            let text = slot.filters.iter().fold(text, |text, filter| filter.apply(text));
+            let shape = push(&text, slot.form, bytes);
+            ends.push((bytes.len(), shape));
+        }
+    }
+}
+
+/// The field or address a source stands for.
+pub(super) fn raw<'a>(source: Source, merge: &Merge<'a>, address: &'a str) -> &'a str {
+    match source {
+        Source::Column(index) => merge.fields.get(index).copied().unwrap_or_default(),
+        Source::Address => address,
+    }
+}
+
+/// Every CRLF and lone CR as LF.
+pub(super) fn lines_normal(text: &str) -> Cow<'_, str> {
+    if memchr::memchr(b'\r', text.as_bytes()).is_none() {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.replace("\r\n", "\n").replace('\r', "\n"))
+}
+
+/// Octets of a body by what must be done about them.
+const PLAIN: u8 = 0;
+const ESCAPED: u8 = 1;
+const LINE: u8 = 2;
+const ODD: u8 = 3;
+
+const CLASS: [u8; 256] = {
+    let mut table = [ODD; 256];
+    let mut byte = 0x20;
+    while byte < 0x7f {
+        table[byte] = PLAIN;
+        byte += 1;
+    }
+    table[b'\t' as usize] = PLAIN;
+    table[b'\n' as usize] = LINE;
+    table[b'<' as usize] = ESCAPED;
+    table[b'>' as usize] = ESCAPED;
+    table[b'&' as usize] = ESCAPED;
+    table[b'"' as usize] = ESCAPED;
+    table[b'\'' as usize] = ESCAPED;
+    table[b'/' as usize] = ESCAPED;
+    table
+};
+
+fn push(text: &str, form: Form, out: &mut Vec<u8>) -> Shape {
+    let bytes = text.as_bytes();
+    let worst = bytes.iter().fold(PLAIN, |worst, &byte| worst.max(CLASS[byte as usize]));
+    if form == Form::Header || worst == PLAIN || (worst == ESCAPED && form == Form::Text) {
+        out.extend_from_slice(bytes);
+        return Shape::Plain;
+    }
+    for &byte in bytes {
+        match byte {
+            b'\n' => out.extend_from_slice(b"\r\n"),
+            b'<' if form == Form::Html => out.extend_from_slice(b"&lt;"),
+            b'>' if form == Form::Html => out.extend_from_slice(b"&gt;"),
+            b'&' if form == Form::Html => out.extend_from_slice(b"&amp;"),
+            b'"' if form == Form::Html => out.extend_from_slice(b"&quot;"),
+            b'\'' if form == Form::Html => out.extend_from_slice(b"&#x27;"),
+            b'/' if form == Form::Html => out.extend_from_slice(b"&#x2f;"),
+            other => out.push(other),
+        }
+    }
+    match worst {
+        ODD => Shape::Odd,
+        LINE => Shape::Lines,
+        _ => Shape::Plain,
+    }
+}
+
+impl Filter {
+    fn apply<'a>(&self, text: Cow<'a, str>) -> Cow<'a, str> {
+        match self {
+            Self::Upper => text.to_uppercase().into(),
+            Self::Lower => text.to_lowercase().into(),
+            Self::Title => title(&text).into(),
+            Self::Trim => match text {
+                Cow::Borrowed(text) => text.trim().into(),
+                Cow::Owned(text) => text.trim().to_owned().into(),
+            },
+            Self::UrlEncode => url_encode(&text).into(),
+            Self::Default(other) if text.is_empty() => other.clone().into(),
+            Self::Default(_) => text,
+        }
+    }
+}
+
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut first = true;
+    for character in text.chars() {
+        if character.is_ascii_punctuation() || character.is_whitespace() {
+            out.push(character);
+            first = true;
+        } else if first {
+            out.extend(character.to_uppercase());
+            first = false;
+        } else {
+            out.extend(character.to_lowercase());
+        }
+    }
+    out
+}
+
+/// Percent-encodes all but letters, digits and `/.-_`, as Jinja's `urlencode` does.
+pub(super) fn url_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    for &byte in text.as_bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_') {
+            out.push(char::from(byte));
+        } else {
+            const HEX: &[u8; 16] = b"0123456789ABCDEF";
+            out.push('%');
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+    out
+}

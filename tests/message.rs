@@ -1,0 +1,440 @@
+//! Messages as others read them: mail-parser finds what was written, verifiers agree with the signatures.
+
+#![allow(clippy::disallowed_types, reason = "mail-auth's cache trait names std's Instant")]
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use mail_auth::common::parse::TxtRecordParser;
+use mail_auth::common::verify::DomainKey;
+use mail_auth::{AuthenticatedMessage, DkimResult, MessageAuthenticator, Parameters, ResolverCache, Txt};
+use mail_parser::{MessageParser, MimeHeaders, PartType};
+use postroad::address::{AddressRef, Domain};
+use postroad::envelope::RecipientId;
+use postroad::message::{Content, ContentSource, Merge, Scratch, Signer};
+use proptest::prelude::*;
+
+// Keys for tests only, made with `openssl genpkey`.
+const RSA_PKCS8: &str = include_str!("keys/rsa2048.pkcs8.pem");
+const RSA_PKCS1: &str = include_str!("keys/rsa2048.pkcs1.pem");
+const RSA_SHORT: &str = include_str!("keys/rsa1024.pkcs8.pem");
+const ED25519: &str = include_str!("keys/ed25519.pkcs8.pem");
+
+struct Campaign {
+    columns: Vec<String>,
+    headers: BTreeMap<String, String>,
+    domain: Domain,
+    subject: String,
+    text: Option<String>,
+    html: Option<String>,
+}
+
+impl Campaign {
+    fn new(text: &str, html: &str) -> Self {
+        Self {
+            columns: ["name", "id", "note"].map(str::to_owned).into(),
+            headers: BTreeMap::from([("Feedback-ID".to_owned(), "autumn:{{ note }}".to_owned())]),
+            domain: Domain::parse("sender.test").unwrap(),
+            subject: "{{ name }}, {{ note }}".to_owned(),
+            text: Some(text.to_owned()),
+            html: Some(html.to_owned()),
+        }
+    }
+
+    fn compile(&self, signers: Vec<Signer>) -> Content {
+        let source = ContentSource {
+            subject: &self.subject,
+            from: "Müller & Söhne <news@sender.test>",
+            to_name: Some("{{ name }}"),
+            reply_to: Some("Help <help@sender.test>"),
+            text: self.text.as_deref(),
+            html: self.html.as_deref(),
+            headers: &self.headers,
+            unsubscribe_url: Some("https://lists.sender.test/u/{{ id }}"),
+            unsubscribe_mailto: Some("unsub@sender.test?subject={{ id|urlencode }}"),
+            list_id: Some("Autumn <autumn.sender.test>"),
+            columns: &self.columns,
+            strict: true,
+            run_token: "k3f9",
+            date: UNIX_EPOCH + Duration::from_secs(1_795_316_400),
+            message_id_domain: &self.domain,
+        };
+        Content::compile(&source, signers).unwrap()
+    }
+}
+
+fn render(content: &Content, fields: &[&str]) -> Vec<u8> {
+    let address = AddressRef::parse("ann@example.test").unwrap();
+    let merge = Merge { recipient: RecipientId::new(1, 0x2a), address: &address, fields };
+    let mut out = Vec::new();
+    content.render(&merge, &mut Scratch::default(), &mut out).unwrap();
+    out
+}
+
+fn signers() -> Vec<Signer> {
+    let domain = Domain::parse("sender.test").unwrap();
+    vec![
+        Signer::from_pem(domain.clone(), "r1", RSA_PKCS8).unwrap(),
+        Signer::from_pem(domain, "e1", ED25519).unwrap(),
+    ]
+}
+
+/// What a part or header must hold: line ends as CRLF, one at the end.
+fn as_lines(text: &str) -> String {
+    let mut text = text.replace("\r\n", "\n").replace('\r', "\n");
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.replace('\n', "\r\n")
+}
+
+/// What a header must hold: controls and line ends as blanks.
+fn as_value(text: &str) -> String {
+    let text = text.replace("\r\n", "\n");
+    let blank = |c: char| c.is_control() || c == '\u{2028}' || c == '\u{2029}';
+    text.chars().map(|c| if blank(c) { ' ' } else { c }).collect::<String>().trim_matches(' ').to_owned()
+}
+
+fn escaped(text: &str) -> String {
+    let pairs =
+        [("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\"", "&quot;"), ("'", "&#x27;"), ("/", "&#x2f;")];
+    pairs.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+fn wire_is_safe(message: &[u8]) {
+    assert!(message.is_ascii() && !message.contains(&0));
+    assert!(message.ends_with(b"\r\n"));
+    for line in message.split_inclusive(|&b| b == b'\n') {
+        let line = line.strip_suffix(b"\r\n").expect("no bare LF");
+        assert!(!line.contains(&b'\r'), "no bare CR");
+        assert!(line.len() <= 998);
+    }
+}
+
+const NAMES: [&str; 12] = [
+    "From",
+    "To",
+    "Subject",
+    "Date",
+    "Message-ID",
+    "Reply-To",
+    "List-Unsubscribe",
+    "List-Unsubscribe-Post",
+    "List-ID",
+    "Feedback-ID",
+    "MIME-Version",
+    "Content-Type",
+];
+
+fn hostile() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "\\PC{0,60}",
+        "[A-Za-z ]{0,12}",
+        "[\r\n\t \0\u{7f}\u{85}\u{2028}a.=<>:,;\"\\\\()?_-]{0,60}",
+        Just("x\r\nBcc: victim@example.test\r\n\r\nbody".to_owned()),
+        Just("\r\n--=_k3f9\r\nContent-Type: text/html\r\n\r\n<script>".to_owned()),
+        Just("--=_k3f9--".to_owned()),
+        Just("\r\n.\r\nMAIL FROM:<x@example.test>\r\n".to_owned()),
+        Just("=?utf-8?Q?x=0D=0ABcc:_y?=".to_owned()),
+        Just("{{ id }}{% raw %}".to_owned()),
+        Just(format!("{}  {}  x", "a".repeat(700), "b".repeat(700))),
+        "[é漢字🎉 ]{1,300}",
+        "[a-z]{1,1500}",
+        "[a-z ]{1,1500}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn no_field_changes_headers_or_parts(name in hostile(), id in "[\\PC\r\n\0]{0,60}", note in hostile()) {
+        let campaign = Campaign::new("Hello {{ name }},\n{{ note }}", "<p>{{ name }}\n</p>{{ note }}\n  x\n");
+        let message = render(&campaign.compile(signers()), &[&name, &id, &note]);
+        wire_is_safe(&message);
+
+        let parsed = MessageParser::default().parse(&message).unwrap();
+        let names: Vec<&str> = parsed.root_part().headers.iter().map(|header| header.name()).collect();
+        prop_assert_eq!(&names[..2], &["DKIM-Signature"; 2]);
+        prop_assert_eq!(&names[2..], &NAMES);
+        prop_assert_eq!(parsed.parts.len(), 3);
+        prop_assert!(matches!(parsed.parts[0].body, PartType::Multipart(_)));
+        let PartType::Text(text) = &parsed.parts[1].body else { panic!("a text part") };
+        let PartType::Html(html) = &parsed.parts[2].body else { panic!("an HTML part") };
+        let lines = |field: &str| field.replace("\r\n", "\n").replace('\r', "\n");
+        let text_expected = format!("Hello {},\n{}\n", lines(&name), lines(&note));
+        prop_assert_eq!(text.as_ref(), as_lines(&text_expected));
+        let html_expected = format!("<p>{}\n</p>{}\n  x\n", escaped(&lines(&name)), escaped(&lines(&note)));
+        prop_assert_eq!(html.as_ref(), as_lines(&html_expected));
+
+        let blanks = |text: &str| text.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
+        let subject = as_value(&format!("{name}, {note}"));
+        prop_assert_eq!(blanks(parsed.subject().unwrap()), blanks(&subject));
+        let to = parsed.to().unwrap().first().unwrap();
+        prop_assert_eq!(to.address(), Some("ann@example.test"));
+        prop_assert_eq!(blanks(to.name().unwrap_or_default()), blanks(&as_value(&name)));
+        prop_assert_eq!(parsed.from().unwrap().first().unwrap().name(), Some("Müller & Söhne"));
+        prop_assert_eq!(parsed.message_id(), Some("1.2a.k3f9@sender.test"));
+    }
+}
+
+#[test]
+fn each_part_gets_the_shortest_encoding_and_decodes_to_its_text() {
+    for (text, encoding) in [
+        ("plain\n", "7bit"),
+        ("Grüße an alle, die diesen Brief bekommen\n", "quoted-printable"),
+        ("毎度ありがとうございます。秋の特売のお知らせです。\n", "base64"),
+        ("مرحبا بكم في رسالتنا الإخبارية\n", "base64"),
+        ("Привет, вот наши осенние предложения\n", "base64"),
+        ("From here\n", "quoted-printable"),
+    ] {
+        let campaign = Campaign { html: None, ..Campaign::new(&text.repeat(20), "") };
+        let message = render(&campaign.compile(Vec::new()), &["a", "b", "c"]);
+        wire_is_safe(&message);
+        let parsed = MessageParser::default().parse(&message).unwrap();
+        assert_eq!(parsed.root_part().content_transfer_encoding().unwrap(), encoding);
+        assert_eq!(parsed.body_text(0).unwrap(), as_lines(&text.repeat(20)));
+    }
+}
+
+#[test]
+fn encoded_lines_keep_to_76_characters() {
+    for unit in ["Grüße an alle, ", "漢字かな", "=", " \t", ".", "From "] {
+        let mut campaign = Campaign::new(&format!("{{{{ name }}}}ü{}\n", unit.repeat(90)), "");
+        campaign.html = None;
+        let message = render(&campaign.compile(Vec::new()), &[unit, "b", &unit.repeat(30)]);
+        let message = String::from_utf8(message).unwrap();
+        let (_, body) = message.split_once("\r\n\r\n").unwrap();
+        assert!(body.lines().all(|line| line.len() <= 76), "{body}");
+        let lines = body.lines().filter(|line| line.starts_with('.') || line.starts_with("From "));
+        assert_eq!(lines.count(), 0, "{body}");
+    }
+}
+
+#[test]
+fn an_address_that_needs_smtputf8_stands_as_it_is() {
+    let content = Campaign::new("x\n", "<p>x</p>\n").compile(Vec::new());
+    let address = AddressRef::parse("jörg@example.test").unwrap();
+    let merge = Merge { recipient: RecipientId::new(1, 2), address: &address, fields: &["J", "1", ""] };
+    let mut out = Vec::new();
+    content.render(&merge, &mut Scratch::default(), &mut out).unwrap();
+    assert!(String::from_utf8(out).unwrap().contains("To: J <jörg@example.test>\r\n"));
+}
+
+#[test]
+fn a_row_whose_url_is_none_has_no_message() {
+    let campaign = Campaign::new("x\n", "<p>x</p>\n");
+    let content = campaign.compile(Vec::new());
+    let address = AddressRef::parse("ann@example.test").unwrap();
+    let id = "x".repeat(2000);
+    let merge = Merge { recipient: RecipientId::new(1, 2), address: &address, fields: &["Ann", &id, ""] };
+    let error = content.render(&merge, &mut Scratch::default(), &mut Vec::new()).unwrap_err();
+    assert_eq!(error.to_string(), "template unsubscribe url: longer than 900 octets");
+}
+
+#[test]
+fn a_message_is_the_same_each_time() {
+    let content = Campaign::new("Hello {{ name }}\n", "<p>{{ note }}</p>\n").compile(signers());
+    assert_eq!(render(&content, &["Ann", "7", "x"]), render(&content, &["Ann", "7", "x"]));
+}
+
+#[test]
+fn keys_are_read_in_both_forms_and_short_ones_refused() {
+    let domain = Domain::parse("sender.test").unwrap();
+    let read = |pem: &str| Signer::from_pem(domain.clone(), "s1", pem);
+    assert_eq!(read(RSA_PKCS8).unwrap().public_record(), read(RSA_PKCS1).unwrap().public_record());
+    assert_eq!(read(RSA_PKCS8).unwrap().name(), "s1._domainkey.sender.test");
+    assert_eq!(read(RSA_PKCS8).unwrap().rsa_bits(), Some(2048));
+    // From `openssl pkey -pubout -outform DER | base64`.
+    let expected = include_str!("keys/rsa2048.public.base64").trim();
+    assert_eq!(read(RSA_PKCS8).unwrap().public_record(), format!("v=DKIM1; k=rsa; p={expected}"));
+    let expected = include_str!("keys/ed25519.public.base64").trim();
+    assert_eq!(read(ED25519).unwrap().public_record(), format!("v=DKIM1; k=ed25519; p={expected}"));
+    assert!(read(RSA_SHORT).err().unwrap().to_string().contains("too short"));
+    assert!(read("no key").is_err());
+    assert!(Signer::from_pem(domain.clone(), "s1; x", ED25519).is_err());
+}
+
+/// Bodies that canonicalisation changes: blank runs, tabs, blanks at line ends, empty lines at the end.
+const BODIES: [(&str, &str); 5] = [
+    ("Hello {{ name }}\n", "<p>{{ name }}</p>\n"),
+    ("a  b\t c \t\n\n \n  x {{ name }} \n\n\n", "\t<p>\n    {{ name }}  \n\t</p> \n\n"),
+    ("Grüße, {{ name }}  \n", "<p>漢字 {{ note }}</p>\n"),
+    ("", "\n\n\n"),
+    ("tab\tend\t\nspace end \n \t \n", "<p>x</p>"),
+];
+
+#[tokio::test]
+async fn mail_auth_verifies_both_signatures() {
+    for (text, html) in BODIES {
+        for single in [false, true] {
+            let mut campaign = Campaign::new(text, html);
+            if single {
+                campaign.html = None;
+            }
+            let message = render(&campaign.compile(signers()), &["Ann Bell", "7", "note"]);
+            assert_eq!(mail_auth_verdicts(&message).await, ["pass", "pass"], "{text:?}");
+            // A header added by a forger breaks both, for it is signed as absent.
+            let forged = [b"Subject: other\r\n".as_slice(), &message].concat();
+            assert!(!mail_auth_verdicts(&forged).await.contains(&"pass"));
+        }
+    }
+}
+
+async fn mail_auth_verdicts(message: &[u8]) -> Vec<&'static str> {
+    let records = Records(
+        signers()
+            .iter()
+            .map(|signer| {
+                let key = DomainKey::parse(signer.public_record().as_bytes()).unwrap();
+                (format!("{}.", signer.name()), Txt::DomainKey(Arc::new(key)))
+            })
+            .collect(),
+    );
+    let message = AuthenticatedMessage::parse(message).unwrap();
+    let parameters = Parameters {
+        params: &message,
+        cache_txt: Some(&records),
+        cache_mx: None::<&Nothing>,
+        cache_ptr: None::<&Nothing>,
+        cache_ipv4: None::<&Nothing>,
+        cache_ipv6: None::<&Nothing>,
+    };
+    // All it looks up is in `records`, so the resolver is never asked.
+    let authenticator = MessageAuthenticator::new(Default::default(), Default::default()).unwrap();
+    let outputs = authenticator.verify_dkim(parameters).await;
+    outputs
+        .iter()
+        .map(|output| if *output.result() == DkimResult::Pass { "pass" } else { "no pass" })
+        .collect()
+}
+
+struct Records(HashMap<String, Txt>);
+
+impl ResolverCache<Box<str>, Txt> for Records {
+    fn get<Q>(&self, name: &Q) -> Option<Txt>
+    where
+        Box<str>: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.0
+            .iter()
+            .find(|(known, _)| Box::<str>::from(known.as_str()).borrow() == name)
+            .map(|(_, txt)| txt.clone())
+    }
+
+    fn remove<Q>(&self, _: &Q) -> Option<Txt>
+    where
+        Box<str>: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        None
+    }
+
+    fn insert(&self, _: Box<str>, _: Txt, _: std::time::Instant) {}
+}
+
+struct Nothing;
+
+impl<K, V> ResolverCache<K, V> for Nothing {
+    fn get<Q>(&self, _: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        None
+    }
+
+    fn remove<Q>(&self, _: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        None
+    }
+
+    fn insert(&self, _: K, _: V, _: std::time::Instant) {}
+}
+
+#[test]
+fn dkimpy_verifies_both_signatures() {
+    if !Command::new("python3")
+        .args(["-c", "import dkim, nacl"])
+        .output()
+        .is_ok_and(|run| run.status.success())
+    {
+        let _ = writeln!(std::io::stderr(), "skipped: dkimpy (pip install dkimpy pynacl)");
+        return;
+    }
+    let records: Vec<String> =
+        signers().iter().map(|signer| format!("{}. {}", signer.name(), signer.public_record())).collect();
+    for (text, html) in BODIES {
+        let message = render(&Campaign::new(text, html).compile(signers()), &["Ann Bell", "7", "note"]);
+        let mut python = Command::new("python3")
+            .args(["-c", DKIMPY])
+            .args(&records)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        python.stdin.take().unwrap().write_all(&message).unwrap();
+        let output = python.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "[True, True]", "{text:?}");
+    }
+}
+
+const DKIMPY: &str = "
+import sys, dkim
+records = {name.encode(): value.encode() for name, value in (a.split(' ', 1) for a in sys.argv[1:])}
+d = dkim.DKIM(sys.stdin.buffer.read())
+find = lambda name, timeout=5: records[name]
+print([bool(d.verify(idx=i, dnsfunc=find)) for i in range(2)])
+";
+
+#[test]
+fn pythons_email_finds_no_defect() {
+    if !Command::new("python3").arg("--version").output().is_ok_and(|run| run.status.success()) {
+        let _ = writeln!(std::io::stderr(), "skipped: python3");
+        return;
+    }
+    let content = Campaign::new("Hello {{ name }},\n{{ note }}\n", "<p>{{ name }}</p>\n").compile(signers());
+    for (name, note) in [
+        ("Ann Bell", "our offers"),
+        (
+            "Jörg",
+            "über alles, was wir im Herbst in Köln anbieten, und noch einiges mehr, das hier nicht steht",
+        ),
+        ("山田太郎", "秋の特売のお知らせ"),
+        ("مريم", "عروض الخريف"),
+        ("🎉🎉🎉", "a\r\nBcc: x@example.test"),
+        ("Bell, Ann <x@y.test>", "=?utf-8?Q?x?="),
+        ("", ""),
+    ] {
+        let mut python = Command::new("python3")
+            .args(["-c", EMAIL])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        python.stdin.take().unwrap().write_all(&render(&content, &[name, "7", note])).unwrap();
+        let output = String::from_utf8(python.wait_with_output().unwrap().stdout).unwrap();
+        let value = as_value(&format!("{name}, {note}"));
+        let expected =
+            format!("{value}|{}|ann@example.test|Hello {name},\n{}\n|", name, note.replace("\r\n", "\n"));
+        assert_eq!(output, expected);
+    }
+}
+
+const EMAIL: &str = "
+import sys, email, email.policy
+m = email.message_from_bytes(sys.stdin.buffer.read(), policy=email.policy.strict)
+to = m['To'].addresses[0]
+text = m.get_body(('plain',)).get_content().replace('\\r\\n', '\\n')
+defects = [d for p in m.walk() for d in list(p.defects) + [d for v in p.values() for d in v.defects]]
+sys.stdout.buffer.write(f'{m[\"Subject\"]}|{to.display_name}|{to.addr_spec}|{text}|'.encode())
+sys.stdout.buffer.write(''.join(map(repr, defects)).encode())
+";
