@@ -13,3 +13,4 @@ pub mod reply;
 pub mod site;
 pub mod smtp;
 pub mod suppression;
+pub mod world;
