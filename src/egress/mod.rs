@@ -1,0 +1,171 @@
+//! The way out: sources, and a path for each (source, site) that has work.
+//!
+//! `Egress` is what all paths share: the pool of sources, shaping, permits, the resolver, and where
+//! outcomes go. A path is a task of its own and owns everything else; see `path`.
+
+mod opening;
+mod path;
+mod pool;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
+
+use crate::config::Rate;
+use crate::feedback::Feedback;
+use crate::journal::Inflight;
+use crate::message::composer::Composer;
+use crate::outcome::{SiteId, SourceId};
+use crate::pull::{Handle, PathKey, Work};
+use crate::retry::Schedule;
+use crate::shaping::Shaping;
+use crate::shaping::rate::{Credit, Pace, recovery};
+use crate::site::{Resolver, Site};
+use crate::smtp::tls::TlsConnectors;
+use crate::smtp::{Reach, Timeouts, Trust};
+pub use pool::{Pool, Source};
+
+/// Grants that may wait for a path: it asks for one at a time.
+const WORK: usize = 2;
+
+/// What a path's own rate is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Paced {
+    Messages,
+    Connections,
+}
+
+/// What was found out about a site and outlives its paths.
+#[derive(Debug, Clone, Copy)]
+struct SiteMemory {
+    trust: Trust,
+    messages_max: Option<u32>,
+    tls_broken: bool,
+}
+
+impl Default for SiteMemory {
+    fn default() -> Self {
+        Self { trust: Trust::Window, messages_max: None, tls_broken: false }
+    }
+}
+
+/// What an egress is made of.
+pub struct Setup {
+    pub pool: Pool,
+    pub shaping: Shaping,
+    pub resolver: Arc<Resolver>,
+    pub connectors: TlsConnectors,
+    pub timeouts: Timeouts,
+    pub reach: Reach,
+    pub smtp_port: u16,
+    pub inflight: Arc<Inflight>,
+    pub composer: Arc<Composer>,
+    pub feedback: Feedback,
+    pub schedule: Arc<Schedule>,
+    pub sessions_total: usize,
+    pub sessions_per_source: usize,
+    /// The campaign's own ceiling over all paths.
+    pub campaign_pace: Option<Arc<Pace>>,
+    pub credit: Credit,
+}
+
+/// What all paths share.
+pub struct Egress {
+    setup: Setup,
+    sessions: Arc<Semaphore>,
+    source_sessions: Vec<Arc<Semaphore>>,
+    /// Sessions that wait for a permit; while there are any, idle ones are closed.
+    waiting: AtomicUsize,
+    /// What a session would have connected to and must not: outside the world.
+    escape: OnceLock<SocketAddr>,
+    memory: Mutex<HashMap<SiteId, SiteMemory>>,
+    /// Paces of paths, also of those that sleep, where one takes longer to recover than a path lingers:
+    /// slow rates only, some 200 octets each.
+    paces: Mutex<HashMap<(PathKey, Paced), Arc<Pace>>>,
+    tracker: TaskTracker,
+}
+
+impl Egress {
+    pub fn new(setup: Setup) -> Self {
+        let per_source = || Arc::new(Semaphore::new(setup.sessions_per_source.max(1)));
+        Self {
+            sessions: Arc::new(Semaphore::new(setup.sessions_total.max(1))),
+            source_sessions: setup.pool.ids().map(|_| per_source()).collect(),
+            waiting: AtomicUsize::new(0),
+            escape: OnceLock::new(),
+            memory: Mutex::default(),
+            paces: Mutex::default(),
+            tracker: TaskTracker::new(),
+            setup,
+        }
+    }
+
+    /// See [`Pool::next`].
+    pub fn next_source(&self, used: &[SourceId]) -> Option<SourceId> {
+        self.setup.pool.next(used)
+    }
+
+    pub fn weight(&self, source: SourceId) -> u32 {
+        self.setup.pool.source(source).weight.max(1)
+    }
+
+    /// Starts a path; it ends, its sessions with it, once the sender is dropped.
+    pub fn spawn_path(
+        self: &Arc<Self>,
+        key: PathKey,
+        site: &Arc<Site>,
+        scheduler: Handle,
+    ) -> mpsc::Sender<Work> {
+        let (work, work_end) = mpsc::channel(WORK);
+        let path = path::Path::new(self.clone(), key, site.clone(), scheduler);
+        self.tracker.spawn(path.run(work_end));
+        work
+    }
+
+    /// An address outside the world that a rehearsal was led to, if there was one.
+    pub fn escape(&self) -> Option<SocketAddr> {
+        self.escape.get().copied()
+    }
+
+    /// Waits until every path has ended; the scheduler must have let go of them.
+    pub async fn ended(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    /// A path's own pace. What a former life of the path has spent stays spent.
+    fn pace(&self, key: PathKey, paced: Paced, rate: &Rate) -> Arc<Pace> {
+        let new = || Arc::new(Pace::new(rate, self.setup.credit));
+        if recovery(rate) <= LINGER {
+            return new();
+        }
+        let mut paces = self.paces.lock().expect("no panic while the paces are held");
+        paces.entry((key, paced)).or_insert_with(new).clone()
+    }
+
+    fn remembered(&self, site: SiteId) -> SiteMemory {
+        self.memory.lock().expect("no panic while the memory is held").get(&site).copied().unwrap_or_default()
+    }
+
+    fn remember(&self, site: SiteId, change: impl FnOnce(&mut SiteMemory)) -> SiteMemory {
+        let mut memory = self.memory.lock().expect("no panic while the memory is held");
+        let entry = memory.entry(site).or_default();
+        change(entry);
+        *entry
+    }
+
+    /// Whether sessions wait for the permits that idle ones hold.
+    fn is_contended(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// A path with neither work nor sessions ends after this time.
+const LINGER: Duration = Duration::from_secs(1);
+/// How often a path with idle sessions looks whether another path waits for their permits.
+const CONTENTION_CHECK: Duration = Duration::from_millis(200);

@@ -1,0 +1,489 @@
+//! The engine: wires the road of one run, starts it, and brings it to an orderly end. No policy here.
+//!
+//! ```text
+//! import thread ─ sealed segments ─▶ scheduler ─ grants ─▶ path ─ batches ─▶ session
+//!                                       ▲                                      │ outcomes
+//!                                       └── deferred ── feedback ◀─────────────┘
+//!                                                          └─ records ─▶ journal thread
+//! ```
+//!
+//! Shutdown has four steps, written once in `Running::wind_down`: stop loading; stop starting
+//! transactions; let those in flight finish within a deadline; leave the rest to `resume`.
+
+pub mod content;
+mod import;
+mod recover;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::campaign::manifest::Manifest;
+use crate::campaign::run::{Run, RunLock};
+use crate::campaign::spool::Spool;
+use crate::config::Node;
+use crate::egress::{self, Egress, Pool, Source};
+use crate::envelope::Verp;
+use crate::feedback::{self, Feedback};
+use crate::journal::{Inflight, Line, Writer};
+use crate::message::composer::Composer;
+use crate::metrics::{InDoubtLine, JournalLine, Progress, Report, Totals};
+use crate::outcome::{Disposition, InDoubtPolicy};
+use crate::pull::{Handle, Message};
+use crate::retry::Schedule;
+use crate::scheduler;
+use crate::shaping::Shaping;
+use crate::shaping::rate::{Credit, Pace};
+use crate::site::{Providers, Resolver, ResolverSettings};
+use crate::smtp::tls::TlsConnectors;
+use crate::smtp::{LocalEnd, Reach};
+use crate::suppression::Suppression;
+use import::Import;
+
+/// How long what is in flight may take to finish once the run is stopped.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How often the counts are looked at for the end of the run.
+const END_CHECK: Duration = Duration::from_millis(20);
+/// How often suppression lists and the cancel mark are looked at: what arrives there stops what has not
+/// been sent within a second.
+const WATCH: Duration = Duration::from_millis(400);
+
+/// Why a run cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    #[error(transparent)]
+    Run(#[from] crate::campaign::run::RunError),
+    #[error(transparent)]
+    Manifest(#[from] crate::campaign::manifest::ManifestError),
+    #[error("the list cannot be read: {0}")]
+    Import(String),
+    #[error("the message cannot be made: {0}")]
+    Content(#[from] crate::message::ContentError),
+    #[error("DKIM key of selector {selector}: {error}")]
+    Dkim { selector: String, error: crate::message::DkimError },
+    #[error(transparent)]
+    Recovery(#[from] crate::journal::JournalError),
+    #[error("the journal failed: {0}; what it had not written is tried again by `postroad resume`")]
+    Journal(String),
+    #[error("the spool cannot be opened: {0}")]
+    Spool(String),
+    #[error("{0}: {1}")]
+    Io(PathBuf, std::io::Error),
+    #[error(
+        "the road led to {0}, which is outside the world that this run may reach; nothing was sent there"
+    )]
+    Escape(SocketAddr),
+    #[error("{0}")]
+    Settings(String),
+    #[error("a part of the engine died, which is a bug in it; `postroad resume` goes on with the run")]
+    Died,
+    #[error(transparent)]
+    Imbalance(#[from] crate::metrics::Imbalance),
+}
+
+/// How a run is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub reach: Reach,
+}
+
+/// Looks at a run under way, and can ask it to stop.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    spool: Arc<Spool>,
+    writer: Arc<Writer>,
+    inflight: Arc<Inflight>,
+    feedback: Feedback,
+    stop: CancellationToken,
+    began: Instant,
+    start_at: SystemTime,
+}
+
+/// A run under way.
+pub struct Running {
+    watch: Watch,
+    run: Run,
+    lock: RunLock,
+    import: Arc<Import>,
+    egress: Arc<Egress>,
+    finish: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    feedback_task: JoinHandle<()>,
+    began_at: SystemTime,
+    delivered_before: u64,
+    warnings: Vec<String>,
+}
+
+/// Starts or resumes a run: recovers what a former process left, begins to read the list, and opens the
+/// road as soon as the first segment is sealed.
+///
+/// # Errors
+/// Whatever makes the run impossible; nothing has been sent then.
+pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, EngineError> {
+    let lock = run.lock()?;
+    let manifest = &run.manifest;
+    let mut warnings = manifest.warnings();
+    let recovered = recover::recover(&run, &node).await?;
+    warnings.extend(recovered.warnings);
+    let began_at = SystemTime::now();
+    let start_at = run.start_at.unwrap_or(run.created);
+    let schedule = Arc::new(Schedule::new(
+        manifest.retry.schedule.clone(),
+        manifest.retry.jitter,
+        start_at + manifest.retry.expiry,
+    ));
+    let (spool, writer) = (Arc::new(recovered.spool), Arc::new(recovered.writer));
+    let suppression = Arc::new(open_suppression(&node, manifest, &mut warnings)?);
+    let (scheduler_handle, segments, scheduler_inboxes) = scheduler::channel();
+    let opened = import::open(&run, &spool).await?;
+    let date = run.start_at.unwrap_or(run.created);
+    let content = content::compile(manifest, opened.columns.names(), &run.token(), date)?;
+    let verp = Verp::new(&run.token(), manifest.return_path_domain.clone());
+    let composer = Arc::new(Composer::new(spool.clone(), suppression.clone(), content, verp));
+
+    let (feedback, feedback_inboxes) = feedback::channel();
+    let (stop, finish) = (CancellationToken::new(), CancellationToken::new());
+    let resolver = Arc::new(resolver(&node)?);
+    let credit = if recovered.is_resumed { Credit::Empty } else { Credit::Full };
+    let egress = Arc::new(Egress::new(egress::Setup {
+        pool: pool(&node, manifest)?,
+        shaping: Shaping::new(&node, manifest.tls, credit),
+        resolver: resolver.clone(),
+        connectors: connectors(&node)?,
+        timeouts: node.timeouts.clone(),
+        reach: options.reach,
+        smtp_port: node.smtp_port,
+        inflight: recovered.inflight.clone(),
+        composer,
+        feedback: feedback.clone(),
+        schedule: schedule.clone(),
+        sessions_total: node.sessions_total,
+        sessions_per_source: node.sessions_per_source,
+        campaign_pace: manifest.limits.messages.as_ref().map(|rate| Arc::new(Pace::new(rate, credit))),
+        credit,
+    }));
+    // Last of what can fail: from here on there are threads and tasks to be wound down.
+    let import = Import::start(opened, &run, &spool, &suppression, segments)?;
+    let feedback_task = tokio::spawn(feedback::run(
+        feedback::Setup {
+            writer: writer.clone(),
+            scheduler: scheduler_handle.clone(),
+            schedule: schedule.clone(),
+            in_doubt: manifest.in_doubt,
+            finish: finish.clone(),
+        },
+        feedback_inboxes,
+    ));
+    if run.is_cancelled() {
+        // The first thing it hears, so that nobody is mailed before the mark is looked at again.
+        scheduler_handle.send(Message::Cancel).await;
+    }
+    let scheduler_task = tokio::spawn(scheduler::run(
+        scheduler::Setup {
+            spool: spool.clone(),
+            resolver,
+            egress: egress.clone(),
+            feedback: feedback.clone(),
+            schedule,
+            skip: recovered.skip,
+            waiting: recovered.waiting,
+            start: Instant::now() + start_at.duration_since(began_at).unwrap_or_default(),
+            stop: stop.clone(),
+        },
+        scheduler_handle.clone(),
+        scheduler_inboxes,
+    ));
+    let watch_task =
+        tokio::spawn(look_after(suppression, run.clone(), scheduler_handle.clone(), stop.clone()));
+    let watch = Watch {
+        spool,
+        writer,
+        inflight: recovered.inflight,
+        feedback,
+        stop,
+        began: Instant::now(),
+        start_at,
+    };
+    Ok(Running {
+        watch,
+        run,
+        lock,
+        import,
+        egress,
+        finish,
+        tasks: vec![scheduler_task, watch_task],
+        feedback_task,
+        began_at,
+        delivered_before: recovered.delivered,
+        warnings,
+    })
+}
+
+impl Watch {
+    /// Everything counted so far; cheap enough to be asked several times a second.
+    pub fn progress(&self) -> Progress {
+        let counters = self.writer.counters().totals();
+        Progress {
+            totals: self.totals(),
+            deferrals: counters.deferrals,
+            in_flight: u64::from(self.inflight.taken()),
+            import_done: self.spool.is_complete(),
+            elapsed_secs: self.began.elapsed().as_secs_f64(),
+            providers: self.feedback.lines(),
+            waiting_for: self.waiting_for(),
+        }
+    }
+
+    /// Asks for a polite end: what is in flight finishes, the rest waits for `resume`.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Rows of sealed segments, by what became of them.
+    fn totals(&self) -> Totals {
+        // Read in this order a count can only be missing, never there before its row.
+        let settled = self.writer.counters().totals();
+        let list = self.spool.totals();
+        Totals {
+            rows: list.rows(),
+            invalid: list.invalid + settled.invalid,
+            duplicate: list.duplicate,
+            suppressed: list.suppressed + settled.suppressed,
+            delivered: settled.delivered,
+            bounced: settled.bounced,
+            expired: settled.expired,
+            cancelled: settled.cancelled,
+            in_doubt: settled.in_doubt,
+            waiting: list.accepted.saturating_sub(settled.settled()),
+        }
+    }
+
+    fn waiting_for(&self) -> Option<String> {
+        (SystemTime::now() < self.start_at).then(|| format!("the start at {}", written(self.start_at)))
+    }
+}
+
+impl Running {
+    /// A handle for whoever looks on.
+    pub fn watch(&self) -> Watch {
+        self.watch.clone()
+    }
+
+    /// Waits until every recipient is settled, the run is stopped, or it cannot go on; then winds down.
+    ///
+    /// # Errors
+    /// The journal or the list failed, a rehearsal would have left its world, or the totals do not add up.
+    /// The run can be resumed.
+    pub async fn finished(self) -> Result<Report, EngineError> {
+        let mut bug = None;
+        while bug.is_none() && !(self.watch.spool.is_complete() && self.watch.totals().waiting == 0) {
+            tokio::select! {
+                () = self.watch.stop.cancelled() => break,
+                _ = self.watch.writer.failed() => break,
+                () = self.import.failed() => break,
+                () = tokio::time::sleep(END_CHECK) => {}
+            }
+            let died = self.has_died().then_some(EngineError::Died);
+            bug = self.egress.escape().map(EngineError::Escape).or(died);
+        }
+        let report = self.wind_down().await?;
+        bug.map_or(Ok(report), Err)
+    }
+
+    /// Whether a task or thread has ended that nobody has told to.
+    fn has_died(&self) -> bool {
+        let mut tasks = self.tasks.iter().chain([&self.feedback_task]);
+        // In this order: a task may end as soon as it is told to.
+        (tasks.any(JoinHandle::is_finished) || self.import.has_died()) && !self.watch.stop.is_cancelled()
+    }
+
+    async fn wind_down(mut self) -> Result<Report, EngineError> {
+        self.import.stop();
+        self.watch.stop.cancel();
+        for task in self.tasks.drain(..) {
+            let _ = task.await;
+        }
+        if tokio::time::timeout(DRAIN, self.egress.ended()).await.is_err() {
+            self.warnings.push(format!(
+                "what was in flight did not end within {}s; it is in doubt until `postroad resume`",
+                DRAIN.as_secs()
+            ));
+        }
+        self.finish.cancel();
+        let _ = (&mut self.feedback_task).await;
+        let closed = self.watch.writer.close().await;
+        let import_error = self.import.join().await;
+        closed.map_err(|error| EngineError::Journal(error.to_string()))?;
+        if let Some(error) = import_error {
+            return Err(EngineError::Import(error));
+        }
+        let totals = self.watch.totals();
+        totals.check()?;
+        let report = self.report(totals)?;
+        drop(self.lock);
+        Ok(report)
+    }
+
+    fn report(&self, totals: Totals) -> Result<Report, EngineError> {
+        let counters = self.watch.writer.counters().totals();
+        let seconds = self.watch.began.elapsed().as_secs_f64().max(1e-9);
+        Ok(Report {
+            run: self.run.id.clone(),
+            campaign: self.run.manifest.name.clone(),
+            started: written(self.began_at),
+            ended: written(SystemTime::now()),
+            finished: totals.waiting == 0 && self.watch.spool.is_complete(),
+            totals,
+            attempts: counters.delivered
+                + counters.bounced
+                + counters.in_doubt
+                + counters.deferrals
+                + counters.resends,
+            deferrals: counters.deferrals,
+            in_doubt: if counters.in_doubt + counters.resends == 0 { Vec::new() } else { self.in_doubt()? },
+            providers: self.watch.feedback.lines(),
+            warnings: self.warnings.clone(),
+            journal: self.journal_line(),
+            messages_per_second: (counters.delivered - self.delivered_before) as f64 / seconds,
+        })
+    }
+
+    fn journal_line(&self) -> JournalLine {
+        let counters = self.watch.writer.counters();
+        JournalLine {
+            octets: counters.octets.load(Ordering::Relaxed),
+            writes: counters.writes.load(Ordering::Relaxed),
+            syncs: counters.syncs.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Every recipient the journal has ever named in doubt.
+    fn in_doubt(&self) -> Result<Vec<InDoubtLine>, EngineError> {
+        let mut named = Vec::new();
+        for line in crate::journal::read(&self.run.journal_folder())? {
+            let Line::Attempt(record) = line? else { continue };
+            let Disposition::InDoubt(policy) = record.disposition else { continue };
+            let Some(segment) = self.watch.spool.segment(record.recipient.segment) else { continue };
+            let Ok(recipient) = segment.recipient(record.recipient.index) else { continue };
+            let policy = match policy {
+                InDoubtPolicy::Resend => "resend",
+                InDoubtPolicy::Skip => "skip",
+                InDoubtPolicy::Hold => "hold",
+            };
+            named.push(InDoubtLine {
+                row: recipient.row,
+                address: recipient.address.to_string(),
+                policy: policy.into(),
+            });
+        }
+        Ok(named)
+    }
+}
+
+/// Looks after what may change while a run is under way: suppression lists, and the mark of a cancel.
+async fn look_after(suppression: Arc<Suppression>, run: Run, scheduler: Handle, stop: CancellationToken) {
+    let mut cancelled = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(WATCH) => {}
+        }
+        let (suppression, looked_at) = (suppression.clone(), run.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            if let Err(error) = suppression.reload_if_changed() {
+                tracing::warn!(%error, "a suppression list cannot be read; what it said before holds");
+            }
+            looked_at.is_cancelled()
+        });
+        if looked.await.unwrap_or(false) && !cancelled {
+            cancelled = true;
+            scheduler.send(Message::Cancel).await;
+        }
+    }
+}
+
+fn open_suppression(
+    node: &Node,
+    manifest: &Manifest,
+    warnings: &mut Vec<String>,
+) -> Result<Suppression, EngineError> {
+    let store = node.state.join("suppression");
+    std::fs::create_dir_all(&store).map_err(|error| EngineError::Io(store.clone(), error))?;
+    let own = store.join("list.txt");
+    if !own.exists() {
+        std::fs::write(&own, "").map_err(|error| EngineError::Io(own.clone(), error))?;
+    }
+    let mut files = manifest.suppression.clone();
+    files.push(own);
+    let suppression = Suppression::load(&files).map_err(|error| EngineError::Settings(error.to_string()))?;
+    for report in suppression.reports().iter().filter(|report| report.bad_lines > 0) {
+        let first = report
+            .first_bad_line
+            .map_or_else(String::new, |(line, why)| format!("; the first is line {line}: {why}"));
+        warnings.push(format!(
+            "{}: {} lines are no addresses and suppress nobody{first}",
+            report.path.display(),
+            report.bad_lines
+        ));
+    }
+    Ok(suppression)
+}
+
+fn pool(node: &Node, manifest: &Manifest) -> Result<Pool, EngineError> {
+    let name = manifest.pool.as_deref().unwrap_or(crate::config::DEFAULT);
+    let weights: Vec<(String, u32)> = match node.pools.get(name) {
+        Some(weights) => weights.iter().map(|(source, weight)| (source.clone(), *weight)).collect(),
+        None if manifest.pool.is_some() => {
+            return Err(EngineError::Settings(format!(
+                "the manifest wants pool {name:?}, which postroad.toml does not have; add [pools.{name}]"
+            )));
+        }
+        None if node.sources.is_empty() => vec![(crate::config::DEFAULT.to_owned(), 1)],
+        None => node.sources.keys().map(|source| (source.clone(), 1)).collect(),
+    };
+    let source = |(name, weight): (String, u32)| {
+        let settings = node.sources.get(&name);
+        let end = LocalEnd {
+            ipv4: settings.and_then(|source| source.ipv4),
+            ipv6: settings.and_then(|source| source.ipv6),
+            ehlo: node.ehlo_of(&name),
+        };
+        Source { name, end, weight: weight.max(1) }
+    };
+    Ok(Pool::new(weights.into_iter().map(source).collect()))
+}
+
+fn resolver(node: &Node) -> Result<Resolver, EngineError> {
+    let providers =
+        node.providers.iter().map(|(name, provider)| (name.clone(), provider.mx.clone())).collect();
+    let providers = Providers::new(providers).map_err(|error| EngineError::Settings(error.to_string()))?;
+    let settings = ResolverSettings {
+        servers: node.dns.servers.clone(),
+        timeout: node.dns.timeout,
+        attempts: usize::from(node.dns.attempts),
+        lookups_max: node.dns.lookups_max,
+        ttl_min: node.dns.ttl_min,
+        ttl_max: node.dns.ttl_max,
+        negative_ttl: node.dns.negative_ttl,
+    };
+    Resolver::new(settings, providers).map_err(|error| EngineError::Settings(error.to_string()))
+}
+
+fn connectors(node: &Node) -> Result<TlsConnectors, EngineError> {
+    let authorities = match &node.tls_ca_file {
+        Some(file) => Some(std::fs::read(file).map_err(|error| EngineError::Io(file.clone(), error))?),
+        None => None,
+    };
+    TlsConnectors::new(authorities.as_deref()).map_err(|error| EngineError::Settings(error.to_string()))
+}
+
+fn written(at: SystemTime) -> String {
+    jiff::Timestamp::try_from(at).map_or_else(|_| String::new(), |at| at.to_string())
+}
