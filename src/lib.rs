@@ -1,7 +1,52 @@
 //! Postroad: from a campaign manifest to its last recipient.
+//!
+//! ```text
+//!  manifest + list
+//!      │ campaign::import     rows become addresses, grouped by domain, in sealed segments
+//!      ▼
+//!  campaign::spool            memory-mapped and checksummed; no message is ever stored
+//!      ▼
+//!  scheduler                  a queue a domain; domains roll up to sites by MX set
+//!      │ pull
+//!      ▼
+//!  egress::path               one task a (source, site): sessions, window, pace
+//!      │ message::composer    cleared once more, rendered, signed, addressed
+//!      ▼
+//!  smtp::session              one connection; smtp::transaction is its pure state machine
+//!      │ outcome
+//!      ▼
+//!  feedback                   outcome → disposition
+//!      ▼
+//!  journal                    the truth: append-only, group-committed, replayed after a crash
+//! ```
+//!
+//! To follow a message, read `main` → [`cli`] → [`engine`] → [`scheduler`] → [`egress`] (`path`, then
+//! `opening`) → [`smtp::session`] → [`smtp::transaction`]; to follow what came of it, [`feedback`] →
+//! [`journal`].
+//!
+//! # Modules
+//! Leaves, which know nothing else: [`address`] (parsed once, no line end possible), [`reply`],
+//! [`outcome`] (what an attempt learned and what became of its recipient), [`envelope`], [`metrics`]
+//! (totals that add up), [`mapped`] (the only unsafe code).
+//!
+//! Facts: [`config`] (the node's settings), [`campaign`] (manifest, list, spool, the frozen run),
+//! [`suppression`] (who must not be mailed), [`site`] (MX routes, sites, providers), [`shaping`] (limits).
+//!
+//! Work: [`message`], [`smtp`], [`egress`], [`scheduler`], [`feedback`], [`journal`], wired by [`engine`]
+//! and shown to a person by [`cli`]. Beside them [`world`], a simulated internet that knows none of them.
+//!
+//! # What always holds
+//! - Every row of a list ends in exactly one disposition; the sum is checked ([`metrics::Totals::check`]).
+//! - An outcome counts once its journal record is written; who is in doubt is known after any crash.
+//! - Memory does not grow with the list, but for a few octets a recipient: the duplicate set while the
+//!   list is read, a timer for each deferred recipient, a bit for each settled one after a restart.
+//! - A rate or a session limit is a ceiling, spent where a message starts ([`shaping::rate::Gate`]).
+//! - Only a [`suppression::Cleared`] recipient can become a message.
+//! - A list, a template, a reply or a DNS answer can be wrong in any way and costs no other recipient.
 
 pub mod address;
 pub mod campaign;
+pub mod cli;
 pub mod config;
 pub mod egress;
 pub mod engine;

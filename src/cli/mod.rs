@@ -1,0 +1,189 @@
+//! The command line: one file a command; what each asks, prints and ends with.
+//!
+//! Only here do errors become text for a person and an exit code. Settings are read once and handed on.
+
+mod cancel;
+mod config;
+mod drive;
+mod expectation;
+mod init;
+mod preview;
+mod progress;
+mod rehearse;
+mod resume;
+mod run;
+mod status;
+mod summary;
+mod time;
+pub mod world;
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::campaign::run::{Run, RunError};
+use crate::config::Node;
+
+/// How the program ends; [`Exit::Usage`] is given by the argument parser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done; of a run: every recipient is settled, delivered or not.
+    Done = 0,
+    /// Something stopped it; the message says what and what to do.
+    Error = 1,
+    Usage = 2,
+    /// Stopped with recipients waiting; `postroad resume` goes on.
+    Waiting = 3,
+    /// A rehearsal ended otherwise than the world computed before.
+    Differs = 4,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; of a run: every recipient is settled, delivered or not
+  1  an error; the message says what to do
+  2  wrong arguments
+  3  stopped with recipients still waiting: `postroad resume` goes on
+  4  a rehearsal ended otherwise than expected";
+
+/// Sends a campaign to every recipient of a list, as fast as each receiver allows and no faster.
+#[derive(Parser)]
+#[command(name = "postroad", version, about, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+#[derive(clap::Args, Debug, Clone)]
+pub struct Common {
+    /// Settings of this machine [default: postroad.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where runs live [default: `state` of the settings]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub state: Option<PathBuf>,
+    /// For machines: JSON lines on the standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Common {
+    /// The settings, with what the command line changes.
+    ///
+    /// # Errors
+    /// As [`Node::load`].
+    pub fn node(&self) -> anyhow::Result<Node> {
+        let mut node = Node::load(self.config.as_deref())?;
+        if let Some(state) = &self.state {
+            node.state.clone_from(state);
+        }
+        Ok(node)
+    }
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Arguments),
+    Preview(preview::Arguments),
+    Rehearse(rehearse::Arguments),
+    Run(run::Arguments),
+    Status(status::Arguments),
+    Resume(resume::Arguments),
+    Cancel(cancel::Arguments),
+    Config(config::Arguments),
+    /// Run a simulated internet by itself, until Ctrl-C
+    World(world::Args),
+}
+
+/// Reads the arguments, runs the command, says what went wrong.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log();
+    let result = match arguments.command {
+        Command::Init(command) => init::run(&arguments.common, &command),
+        Command::Preview(command) => preview::run(&arguments.common, &command),
+        Command::Rehearse(command) => rehearse::run(&arguments.common, &command),
+        Command::Run(command) => run::run(&arguments.common, &command),
+        Command::Status(command) => status::run(&arguments.common, &command),
+        Command::Resume(command) => resume::run(&arguments.common, &command),
+        Command::Cancel(command) => cancel::run(&arguments.common, &command),
+        Command::World(command) => simulate(command),
+        Command::Config(command) => config::run(&arguments.common, &command),
+    };
+    let exit = result.unwrap_or_else(|error| {
+        warn(format_args!("error: {}", causes(&error)));
+        Exit::Error
+    });
+    ExitCode::from(exit as u8)
+}
+
+/// A world by itself needs a runtime of its own to be stopped by Ctrl-C.
+fn simulate(arguments: world::Args) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let clean = runtime.block_on(world::run(arguments))? == ExitCode::SUCCESS;
+    Ok(if clean { Exit::Done } else { Exit::Differs })
+}
+
+/// An error and what caused it, without what it says of the cause itself.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text += if text.is_empty() { "" } else { ": " };
+            text += &cause;
+        }
+    }
+    text
+}
+
+/// Prints a line on the standard output. A reader who has gone, as `head` does, has had enough.
+///
+/// # Errors
+/// It cannot be written for another reason: a full disk, say.
+fn say(line: impl Display) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{line}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow::Error::new(error).context("cannot write to the standard output"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a line on the standard error, if someone is there to read it: a terminal that was closed is
+/// no reason to end a run.
+fn warn(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// The run that was named, or the newest.
+///
+/// # Errors
+/// As [`Run::open`] and [`Run::latest`].
+fn named_run(node: &Node, id: Option<&str>) -> Result<Run, RunError> {
+    id.map_or_else(|| Run::latest(&node.state), |id| Run::open(&node.state, id))
+}
+
+/// Logs go to the standard error; RUST_LOG says which, warnings if it does not.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact().init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_declared_without_conflict() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,250 @@
+//! `postroad rehearse`: the whole road against a simulated internet, held to what that computed before.
+//!
+//! The campaign, the list and the settings are the real ones; changed are only the surroundings: names
+//! are looked up in the world, nothing but the world's addresses can be connected to, sources bind
+//! loopback addresses, missing DKIM keys are made, and time passes as many times as fast as the world
+//! says: retry schedule and rates alike.
+
+use std::fs;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use aws_lc_rs::encoding::AsDer;
+use base64::Engine;
+
+use super::expectation::Expected;
+use super::progress::Manner;
+use super::{Common, Exit, drive, say, warn};
+use crate::campaign::manifest::{DkimKey, Manifest};
+use crate::campaign::run::Run;
+use crate::config::{LimitsTable, Node, Rate};
+use crate::message::Signer;
+use crate::smtp::Reach;
+use crate::suppression::Suppression;
+use crate::world::{self, World, WorldFile};
+
+/// Servers on loopback answer at once or never: no rehearsal waits longer for those that never do.
+const DNS_TIMEOUT_MAX: Duration = Duration::from_millis(500);
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(2);
+
+/// Messages a second that this program surely makes; a build for debugging has a world as slow as itself.
+const PACE_SURE: f64 = if cfg!(debug_assertions) { 250.0 } else { 1_000.0 };
+
+/// Rehearse a campaign against a simulated internet; nothing leaves this machine
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The campaign's folder
+    #[arg(value_name = "CAMPAIGN")]
+    campaign: PathBuf,
+    /// Another world than the shipped one
+    #[arg(long, value_name = "FILE")]
+    world: Option<PathBuf>,
+    /// Another chance than the world's
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Write what the world accepts to a maildir
+    #[arg(long, value_name = "FOLDER")]
+    maildir: Option<PathBuf>,
+}
+
+pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
+    let manner = Manner::choose(common.json);
+    let node = common.node()?;
+    let state = node.state.join("rehearsals");
+    let mut manifest = Manifest::open(&arguments.campaign)?;
+    let world = start_world(arguments)?;
+    let made = make_missing_keys(&mut manifest, &state)?;
+    publish_keys(&world, &manifest)?;
+    if manifest.list.is_stdin() {
+        keep_stdin(&mut manifest, &state)?;
+    }
+    let suppression = Suppression::load(&manifest.suppression)?;
+    let expected = Expected::of(&manifest.list.source(), &suppression, &world)?;
+    manifest.scale_time(world.time_factor());
+    // Days pass in seconds, and the machine is as fast as ever: a long list must not expire for that.
+    let sending = Duration::from_secs_f64(5.0 + expected.mailed() as f64 / PACE_SURE);
+    manifest.retry.expiry = manifest.retry.expiry.max(sending);
+    let run = Run::create(&state, manifest, None)?;
+    run.mark_rehearsal()?;
+    announce(manner, &run, &world, &made, &expected)?;
+
+    let node = surroundings(node, &world, &run, state)?;
+    let addresses = world.smtp_addresses().into_iter().chain([world.dns_server()]).collect();
+    let report = drive::to_report(node, run.clone(), Reach::World(Arc::new(addresses)), manner)?;
+    let exit = drive::concluded(&report, manner, "rehearse again; a rehearsal is not resumed")?;
+    if exit != Exit::Done {
+        return Ok(exit);
+    }
+    let source = run.manifest.list.source();
+    let findings = expected.compare(&report, &source, &suppression, &world)?;
+    let seen = world.stop();
+    if manner == Manner::Json {
+        let differences = &findings.differences;
+        say(serde_json::json!({ "rehearsal": {
+            "as_expected": differences.is_empty(), "differences": differences,
+            "expected": expected.totals, "report": report, "world": seen,
+        }}))?;
+    } else {
+        say(format_args!(
+            "{}  the run's folder: {}",
+            findings.text(&expected, &report),
+            run.folder.display()
+        ))?;
+    }
+    Ok(if findings.differences.is_empty() { Exit::Done } else { Exit::Differs })
+}
+
+fn start_world(arguments: &Arguments) -> anyhow::Result<World> {
+    let file = match &arguments.world {
+        Some(path) => World::load(path)?,
+        None => WorldFile::parse("the shipped world", world::default_world())?,
+    };
+    let options = world::Options {
+        seed: arguments.seed,
+        maildir: arguments.maildir.clone(),
+        ..world::Options::default()
+    };
+    Ok(World::start(&file, options)?)
+}
+
+fn announce(
+    manner: Manner,
+    run: &Run,
+    world: &World,
+    made: &[String],
+    expected: &Expected,
+) -> anyhow::Result<()> {
+    if manner == Manner::Json {
+        return say(serde_json::json!({ "run": run.id, "seed": world.seed(), "expected": expected.totals }));
+    }
+    warn(&run.id);
+    let (seed, factor) = (world.seed(), world.time_factor());
+    warn(format_args!(
+        "a rehearsal: nothing leaves this machine. Seed {seed}; a second stands for {factor} of the world's"
+    ));
+    for key in made {
+        warn(format_args!("a throw-away key signs as {key}: there is no key file for it"));
+    }
+    warn(expected.text().trim_end_matches('\n'));
+    Ok(())
+}
+
+/// The settings with loopback around them.
+fn surroundings(mut node: Node, world: &World, run: &Run, state: PathBuf) -> anyhow::Result<Node> {
+    node.state = state;
+    node.smtp_port = world.smtp_port();
+    let factor = world.time_factor();
+    let quick = |time: Duration| time.div_f64(factor.max(1.0));
+    node.dns.servers = vec![world.dns_server()];
+    node.dns.timeout = node.dns.timeout.min(DNS_TIMEOUT_MAX);
+    node.dns.ttl_min = quick(node.dns.ttl_min);
+    node.dns.negative_ttl = quick(node.dns.negative_ttl);
+    node.timeouts.connect = node.timeouts.connect.min(CONNECT_TIMEOUT_MAX);
+    for (number, source) in (1..=250u8).cycle().zip(node.sources.values_mut()) {
+        source.ipv4 = Some(Ipv4Addr::new(127, 30, 0, number));
+        source.ipv6 = None;
+    }
+    let quicken = |rate: &mut Option<Rate>| *rate = rate.map(|rate| rate.quickened(factor));
+    let quicken_all = |limits: &mut LimitsTable| {
+        quicken(&mut limits.messages);
+        quicken(&mut limits.connections);
+    };
+    quicken_all(&mut node.limits);
+    for provider in node.providers.values_mut() {
+        quicken_all(&mut provider.limits);
+        quicken(&mut provider.messages_total);
+        quicken(&mut provider.connections_total);
+    }
+    let authority = run.folder.join("world-ca.pem");
+    fs::write(&authority, world.ca_pem()).with_context(|| format!("cannot write {}", authority.display()))?;
+    node.tls_ca_file = Some(authority);
+    Ok(node)
+}
+
+/// Gives each DKIM key that is not there a throw-away one; which those are.
+fn make_missing_keys(manifest: &mut Manifest, state: &Path) -> anyhow::Result<Vec<String>> {
+    let folder = state.join("keys");
+    let mut made = Vec::new();
+    for key in manifest.dkim.iter_mut().filter(|key| !key.is_present()) {
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let file = folder.join(format!("{}._domainkey.{}.pem", key.selector, key.domain));
+        if !file.exists() {
+            let mut out = fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&file)
+                .with_context(|| format!("cannot write {}", file.display()))?;
+            out.write_all(throw_away_key(key)?.as_bytes())?;
+        }
+        made.push(format!("{}._domainkey.{}", key.selector, key.domain));
+        key.key_file = Some(std::path::absolute(&file)?);
+        key.key_env = None;
+    }
+    Ok(made)
+}
+
+/// PKCS#8 as PEM: Ed25519 where the selector says so by beginning with `ed`, else RSA of 2048 bits.
+fn throw_away_key(key: &DkimKey) -> anyhow::Result<String> {
+    let der = if key.selector.starts_with("ed") {
+        let pair = aws_lc_rs::signature::Ed25519KeyPair::generate().context("cannot make an Ed25519 key")?;
+        pair.to_pkcs8v1().context("cannot write an Ed25519 key")?.as_ref().to_vec()
+    } else {
+        let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048)
+            .context("cannot make an RSA key")?;
+        AsDer::<aws_lc_rs::encoding::Pkcs8V1Der>::as_der(&pair)
+            .context("cannot write an RSA key")?
+            .as_ref()
+            .to_vec()
+    };
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let mut pem = "-----BEGIN PRIVATE KEY-----\n".to_owned();
+    for line in text.as_bytes().chunks(64) {
+        pem.extend(line.iter().map(|octet| char::from(*octet)));
+        pem.push('\n');
+    }
+    Ok(pem + "-----END PRIVATE KEY-----\n")
+}
+
+fn publish_keys(world: &World, manifest: &Manifest) -> anyhow::Result<()> {
+    for key in &manifest.dkim {
+        let signer = Signer::from_pem(key.domain.clone(), &key.selector, &key.pem()?)
+            .with_context(|| format!("the DKIM key `{}`", key.selector))?;
+        world.publish_txt(&signer.name(), &signer.public_record());
+    }
+    Ok(())
+}
+
+/// A list that comes by pipe is read three times in a rehearsal, so it is kept.
+fn keep_stdin(manifest: &mut Manifest, state: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(state).with_context(|| format!("cannot make {}", state.display()))?;
+    let file = state.join(format!("list-{}", std::process::id()));
+    let mut kept = fs::File::create(&file).with_context(|| format!("cannot write {}", file.display()))?;
+    if std::io::copy(&mut std::io::stdin().lock(), &mut kept)? == 0 {
+        bail!("no list came through the standard input");
+    }
+    manifest.list.file = std::path::absolute(&file)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Domain;
+
+    #[test]
+    fn throw_away_keys_are_keys_that_sign() {
+        for selector in ["rsa1", "ed1"] {
+            let domain = Domain::parse("sender.test").unwrap();
+            let key =
+                DkimKey { domain: domain.clone(), selector: selector.into(), key_file: None, key_env: None };
+            let signer = Signer::from_pem(domain, selector, &throw_away_key(&key).unwrap()).unwrap();
+            assert_eq!(signer.rsa_bits(), (selector == "rsa1").then_some(2048));
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `postroad run`: a campaign, frozen into a run and sent.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
+
+use super::progress::Manner;
+use super::{Common, Exit, drive, say, time, warn};
+use crate::campaign::list::List;
+use crate::campaign::manifest::Manifest;
+use crate::campaign::run::Run;
+use crate::engine::content::compile;
+use crate::message::Signer;
+use crate::smtp::Reach;
+
+/// Send a campaign to its list
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The campaign's folder
+    #[arg(value_name = "CAMPAIGN")]
+    campaign: PathBuf,
+    /// Prepare at once, send from then on: 2026-11-23T09:00:00Z or "2026-11-23 09:00 Europe/Berlin"
+    #[arg(long, value_name = "TIME WITH ZONE", value_parser = time::parse)]
+    at: Option<SystemTime>,
+}
+
+pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
+    let node = common.node()?;
+    let manifest = Manifest::open(&arguments.campaign)?;
+    if let Some(pool) = manifest.pool.as_ref().filter(|pool| !node.pools.contains_key(*pool)) {
+        bail!("the manifest wants the pool `{pool}`, which the settings do not have; add [pools.{pool}]");
+    }
+    for key in &manifest.dkim {
+        Signer::from_pem(key.domain.clone(), &key.selector, &key.pem()?)
+            .with_context(|| format!("the DKIM key `{}`", key.selector))?;
+    }
+    // A pipe can be read only once. Of any other list a mistake shows now, and not as a run that never was.
+    if manifest.list.file.is_file() {
+        let list = List::open(&manifest.list.source(), None)?;
+        compile(&manifest, list.columns().names(), "", SystemTime::now())?;
+    }
+    if let Some(at) = arguments.at.filter(|at| *at < SystemTime::now()) {
+        bail!("{} is past; leave --at out to send at once", time::local(at));
+    }
+    let run = Run::create(&node.state, manifest, arguments.at)?;
+    let manner = Manner::choose(common.json);
+    if manner == Manner::Json {
+        say(serde_json::json!({ "run": run.id }))?;
+    } else {
+        warn(&run.id);
+        if let Some(at) = arguments.at {
+            warn(format_args!("prepares now, sends from {}", time::local(at)));
+        }
+    }
+    let report = drive::to_report(node, run, Reach::Internet, manner)?;
+    drive::concluded(&report, manner, &drive::go_on(&report))
+}
