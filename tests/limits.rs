@@ -1,0 +1,194 @@
+//! Limits are ceilings: by the world's count, of each path and each second, none is exceeded by more
+//! than its burst, and work that waits behind one gets done.
+
+mod support;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use postroad::world::counts::{PathCounts, SecondCounts};
+use support::{PATIENCE, Stage, list};
+
+const TWO_SOURCES: &str = "[sources.a]\nipv4 = \"127.30.0.1\"\n[sources.b]\nipv4 = \"127.30.0.2\"\n";
+const A: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 30, 0, 1));
+const B: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 30, 0, 2));
+
+/// One provider `p` of so many sites, each with a domain `d1.test` and on.
+fn world(sites: usize, more: &str) -> String {
+    format!(
+        "[[provider]]\nname = \"p\"\nextensions = [\"pipelining\"]\n{more}\n\
+         generate = {{ count = {sites}, pattern = \"d{{n}}.test\", operators = {sites} }}\n\
+         mx = [{{ host = \"mx{{o}}.p.test\" }}]\n"
+    )
+}
+
+/// Sends `count` messages over the sites in turn; all must arrive once.
+async fn delivered(world: &str, settings: &str, extra: &str, count: usize, sites: usize) -> Stage {
+    let stage = Stage::new(world, settings);
+    let report = stage.send(&list(count, |n| format!("d{}.test", n % sites + 1)), extra).await;
+    assert_eq!(report.totals.delivered, count as u64, "{:?}", report.totals);
+    let counts = stage.counts();
+    assert_eq!((counts.accepted, counts.repeated), (count as u64, 0));
+    assert!(counts.breaches.is_empty(), "{:?}", counts.breaches);
+    stage
+}
+
+/// No second of these paths together holds more than the rate and its burst, and no stretch from the
+/// first message on more than it grants.
+fn assert_rate(paths: &[&PathCounts], what: impl Fn(&SecondCounts) -> u32, per_second: u32, burst: u32) {
+    let seconds = paths.iter().flat_map(|path| &path.seconds);
+    let last = seconds.clone().map(|second| second.second).max().unwrap();
+    let in_second =
+        |at: u32| -> u32 { seconds.clone().filter(|second| second.second == at).map(&what).sum() };
+    let counts: Vec<u32> = (0..=last).map(in_second).skip_while(|count| *count == 0).collect();
+    let mut total = 0;
+    for (elapsed, count) in (1..).zip(&counts) {
+        total += count;
+        assert!(*count <= per_second + burst, "more than {per_second} and {burst} in a second: {counts:?}");
+        assert!(total <= per_second * elapsed + burst, "more than {per_second} a second: {counts:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_a_path_keep_its_rate() {
+    let settings = format!("[limits]\nmessages = \"40/s\"\nsessions = 2\n{TWO_SOURCES}");
+    let stage = delivered(&world(2, ""), &settings, "", 320, 2).await;
+    let counts = stage.counts();
+    assert_eq!(counts.paths.len(), 4, "two sites from two sources");
+    for path in &counts.paths {
+        assert_rate(&[path], |second| second.transactions, 40, 4);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stated_burst_is_all_that_comes_at_once() {
+    let stage = delivered(&world(1, ""), "[limits]\nmessages = \"600/min burst 8\"\n", "", 28, 1).await;
+    let counts = stage.counts();
+    assert_rate(&[&counts.paths[0]], |second| second.transactions, 10, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_a_path_keep_their_rate() {
+    let settings = "[limits]\nconnections = \"10/s\"\nmessages_per_session = 1\n";
+    let stage = delivered(&world(1, ""), settings, "", 21, 1).await;
+    let counts = stage.counts();
+    assert_rate(&[&counts.paths[0]], |second| second.connections, 10, 1);
+    assert_eq!(counts.providers[0].connections, 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_a_path_stay_within_their_number() {
+    let settings = "[limits]\nsessions = 3\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
+    let stage = delivered(&world(2, "latency = \"5ms\""), settings, "", 1_000, 2).await;
+    for path in stage.counts().paths {
+        assert_eq!(path.connections_peak, 3, "there was work for more");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_of_the_node_stay_within_their_number() {
+    let unlimited = "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
+    let settings = format!("sessions_total = 4\n{unlimited}");
+    let stage = delivered(&world(10, "latency = \"2ms\""), &settings, "", 300, 10).await;
+    assert_eq!(stage.counts().providers[0].connections_peak, 4);
+    let settings = format!("sessions_per_source = 2\n{unlimited}{TWO_SOURCES}");
+    let stage = delivered(&world(10, "latency = \"2ms\""), &settings, "", 1_000, 10).await;
+    assert!(stage.counts().providers[0].connections_peak <= 4, "two of each source");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_providers_ceilings_hold_over_its_sites_and_our_sources() {
+    let settings = format!(
+        "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n\
+         [providers.p]\nmx = [\".p.test\"]\nsessions_total = 3\nmessages_total = \"60/s\"\n{TWO_SOURCES}"
+    );
+    let stage = delivered(&world(3, ""), &settings, "", 150, 3).await;
+    let counts = stage.counts();
+    assert!(counts.providers[0].connections_peak <= 3, "{}", counts.providers[0].connections_peak);
+    let paths: Vec<&PathCounts> = counts.paths.iter().collect();
+    assert!(paths.len() >= 3);
+    assert_rate(&paths, |second| second.transactions, 60, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_providers_connections_keep_their_rate_over_its_sites() {
+    let settings = "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\nmessages_per_session = 1\n\
+        [providers.p]\nmx = [\".p.test\"]\nconnections_total = \"15/s\"\n";
+    let stage = delivered(&world(3, ""), settings, "", 30, 3).await;
+    let counts = stage.counts();
+    let paths: Vec<&PathCounts> = counts.paths.iter().collect();
+    assert_rate(&paths, |second| second.connections, 15, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_carries_so_many_messages_and_no_more() {
+    // The world refuses the eighth and counts a breach.
+    let more = "[provider.limits]\nmessages_per_connection = 7\n";
+    let world = format!(
+        "[[provider]]\nname = \"p\"\ndomains = [\"d1.test\"]\nextensions = [\"pipelining\", \"chunking\"]\n\
+         mx = [{{ host = \"mx.p.test\" }}]\n{more}"
+    );
+    let settings =
+        "[limits]\nmessages_per_session = 7\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
+    let stage = delivered(&world, settings, "", 100, 1).await;
+    assert!(stage.counts().providers[0].connections >= 15);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_campaigns_rate_holds_over_everything() {
+    let settings = format!("[limits]\nmessages = \"unlimited\"\n{TWO_SOURCES}");
+    let stage = delivered(&world(4, ""), &settings, "[limits]\nmessages = \"50/s\"\n", 150, 4).await;
+    let counts = stage.counts();
+    let paths: Vec<&PathCounts> = counts.paths.iter().collect();
+    assert_rate(&paths, |second| second.transactions, 50, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_gives_no_second_burst() {
+    let stage = Stage::new(&world(1, ""), "[limits]\nmessages = \"10/s burst 10\"\n");
+    let run = stage.run(&stage.campaign(&list(30, |_| "d1.test".into()), ""));
+    for _ in 0..2 {
+        let running = stage.start(run.clone()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        running.watch().stop();
+        assert!(!running.finished().await.unwrap().finished);
+    }
+    let finished = tokio::time::timeout(PATIENCE, stage.start(run).await.unwrap().finished()).await;
+    assert!(finished.unwrap().unwrap().finished);
+    let counts = stage.counts();
+    assert_eq!((counts.accepted, counts.repeated), (30, 0));
+    assert_rate(&[&counts.paths[0]], |second| second.transactions, 10, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_slept_gives_no_second_burst() {
+    // Each round of five is deferred; in between, the path has nothing to do and goes.
+    let more = "trouble = [{ stage = \"rcpt\", fault = \"4yz\" }]";
+    let settings = "[limits]\nmessages = \"5/min burst 5\"\nidle = \"100ms\"\nconnections = \"unlimited\"\n";
+    let stage = Stage::new(&world(1, more), settings);
+    let extra = "[retry]\nschedule = [\"1300ms\"]\njitter = 0.0\n";
+    let run = stage.run(&stage.campaign(&list(5, |_| "d1.test".into()), extra));
+    let running = stage.start(run).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(3_000)).await;
+    // Five at once, and one more in the first twelve seconds.
+    let transactions = stage.counts().providers[0].transactions;
+    assert!((5..=6).contains(&transactions), "{transactions}");
+    running.watch().stop();
+    running.finished().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_share_the_work_by_weight() {
+    let settings = format!(
+        "[limits]\nsessions = 4\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n{TWO_SOURCES}\
+         [pools.default]\na = 3\nb = 1\n"
+    );
+    let stage = delivered(&world(1, "latency = \"5ms\""), &settings, "", 1_200, 1).await;
+    let counts = stage.counts();
+    let of = |source: IpAddr| -> f64 {
+        let paths = counts.paths.iter().filter(|path| path.source == source);
+        paths.flat_map(|path| &path.seconds).map(|second| f64::from(second.accepted)).sum()
+    };
+    let ratio = of(A) / of(B);
+    assert!((2.0..=4.5).contains(&ratio), "{} from a, {} from b", of(A), of(B));
+}
