@@ -62,6 +62,18 @@ pub enum Severity {
     Permanent,
 }
 
+impl Severity {
+    /// Of a reply code from 200 to 599.
+    pub fn of(code: u16) -> Self {
+        match code / 100 {
+            2 => Self::Success,
+            3 => Self::Intermediate,
+            4 => Self::Transient,
+            _ => Self::Permanent,
+        }
+    }
+}
+
 /// One whole reply, of one line or many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
@@ -101,12 +113,7 @@ impl Reply {
     }
 
     pub fn severity(&self) -> Severity {
-        match self.code / 100 {
-            2 => Severity::Success,
-            3 => Severity::Intermediate,
-            4 => Severity::Transient,
-            _ => Severity::Permanent,
-        }
+        Severity::of(self.code)
     }
 
     pub fn is_success(&self) -> bool {

@@ -142,7 +142,6 @@ pub async fn run(setup: Setup, handle: Handle, inboxes: Inboxes) {
             },
             () = sleep_until(wake) => {}
         }
-        scheduler.look_up_more();
         let now = Instant::now();
         if now >= next_route_check {
             next_route_check = now + ROUTE_CHECK;

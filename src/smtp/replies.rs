@@ -42,12 +42,7 @@ impl<'a> Answer<'a> {
     }
 
     pub fn severity(&self) -> Severity {
-        match self.code / 100 {
-            2 => Severity::Success,
-            3 => Severity::Intermediate,
-            4 => Severity::Transient,
-            _ => Severity::Permanent,
-        }
+        Severity::of(self.code)
     }
 
     pub fn is_success(&self) -> bool {
