@@ -46,6 +46,7 @@
 
 pub mod address;
 pub mod campaign;
+pub mod classify;
 pub mod cli;
 pub mod config;
 pub mod egress;
@@ -57,6 +58,7 @@ pub mod mapped;
 pub mod message;
 pub mod metrics;
 pub mod outcome;
+pub mod policy;
 pub mod pull;
 pub mod reply;
 pub mod retry;

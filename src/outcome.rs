@@ -27,14 +27,19 @@ pub enum Stage {
 }
 
 /// How far an outcome reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Scope {
-    Recipient = 0,
-    Message = 1,
-    Session = 2,
-    Site = 3,
-    Source = 4,
+    Recipient,
+    Message,
+    Session,
+    /// From one source to one site.
+    Path,
+    /// From one source to all sites of the provider.
+    Source,
+    /// From the domain of `From:`, over all sources.
+    SendingDomain,
+    Campaign,
 }
 
 /// A failure without a reply.

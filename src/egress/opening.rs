@@ -164,8 +164,8 @@ impl Opening {
         }
         if endpoints.is_empty() {
             let failure = failure.unwrap_or_else(|| Failure::NoAddress(self.site.name.clone()));
-            let finding = Finding::Failed { stage: Stage::Route, scope: Scope::Site, failure };
-            return Err(OpenFailure { tried: Vec::new(), finding, scope: Scope::Site, learned: Vec::new() });
+            let finding = Finding::Failed { stage: Stage::Route, scope: Scope::Path, failure };
+            return Err(OpenFailure { tried: Vec::new(), finding, scope: Scope::Path, learned: Vec::new() });
         }
         Ok(endpoints)
     }

@@ -75,7 +75,7 @@ pub async fn open(dial: Dial<'_>) -> Result<Session, OpenFailure> {
         },
         |(_, finding)| finding.clone(),
     );
-    Err(OpenFailure { tried, finding, scope: Scope::Site, learned })
+    Err(OpenFailure { tried, finding, scope: Scope::Path, learned })
 }
 
 impl Session {
@@ -141,7 +141,7 @@ async fn try_endpoint(
                 return Ok((Stream::Clear(talk.stream), talk.replies, capabilities));
             }
             talk.leave(dial.timeouts.quit).await;
-            return Err(Finding::Refused { stage: Stage::StartTls, scope: Scope::Site, reply });
+            return Err(Finding::Refused { stage: Stage::StartTls, scope: Scope::Path, reply });
         }
         Err(failure) => failed(Stage::StartTls, failure),
     };
@@ -174,7 +174,7 @@ async fn greeted(
     if greeting.code() != 220 {
         let reply = greeting.to_reply();
         talk.leave(dial.timeouts.quit).await;
-        return Err(Finding::Refused { stage: Stage::Greeting, scope: Scope::Site, reply });
+        return Err(Finding::Refused { stage: Stage::Greeting, scope: Scope::Path, reply });
     }
     let capabilities = talk.hello(&dial.source.ehlo, dial.timeouts.ehlo, dial.timeouts.quit).await?;
     Ok((talk, capabilities))
@@ -222,7 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
             reply = answer.to_reply();
         }
         self.leave(quit).await;
-        Err(Finding::Refused { stage: Stage::Ehlo, scope: Scope::Site, reply })
+        Err(Finding::Refused { stage: Stage::Ehlo, scope: Scope::Path, reply })
     }
 
     async fn command(&mut self, line: &[u8], wait: Duration) -> Result<Answer<'_>, Failure> {
@@ -266,7 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
 }
 
 fn failed(stage: Stage, failure: Failure) -> Finding {
-    Finding::Failed { stage, scope: Scope::Site, failure }
+    Finding::Failed { stage, scope: Scope::Path, failure }
 }
 
 fn transport_failure(error: mail_send::Error, wait: Duration) -> Failure {
@@ -411,7 +411,7 @@ mod tests {
         let failure = dial(&[&refusing, &busy], TlsPolicy::Off, Reach::Internet).await.err().unwrap();
         let said: Vec<String> = failure.tried.iter().map(|(_, finding)| what(finding)).collect();
         assert_eq!(said, ["Greeting Site 554", "Greeting Site 421"]);
-        assert_eq!((failure.scope, what(&failure.finding)), (Scope::Site, "Greeting Site 421".into()));
+        assert_eq!((failure.scope, what(&failure.finding)), (Scope::Path, "Greeting Site 421".into()));
     }
 
     #[tokio::test]
