@@ -40,7 +40,7 @@ fn schedule(criterion: &mut Criterion) {
                     for id in ids {
                         while queues.site_ready(id) > 0 {
                             entries.clear();
-                            queues.take(id, 64, &mut entries);
+                            queues.take(id, postroad::outcome::SourceId(0), 64, &mut entries);
                             black_box(&entries);
                         }
                     }

@@ -33,7 +33,7 @@ fn carry(offers: &[&[u8]], trust: Trust, message: &Composed) {
         while submitted < MESSAGES && pipeline.wants_message() {
             let mut composed = pipeline.blank();
             composed.clone_from(message);
-            let entry = Entry { recipient: RecipientId::new(0, submitted), attempt: 1 };
+            let entry = Entry::new(RecipientId::new(0, submitted), 1);
             pipeline.submit(entry, Slot(0), composed);
             submitted += 1;
         }

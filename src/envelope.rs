@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 
 use crate::address::{AddressRef, Domain};
+use crate::outcome::SourceId;
 
 /// A recipient within a run: the segment and the place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +35,20 @@ impl RecipientId {
 pub struct Entry {
     pub recipient: RecipientId,
     pub attempt: u16,
+    /// The source that has to make this attempt: a greylisting server waits for the one it knows.
+    pub bound: Option<SourceId>,
+}
+
+impl Entry {
+    /// An attempt that any source may make.
+    pub const fn new(recipient: RecipientId, attempt: u16) -> Self {
+        Self { recipient, attempt, bound: None }
+    }
+
+    /// The attempt after this one.
+    pub const fn next(self, bound: Option<SourceId>) -> Self {
+        Self { attempt: self.attempt.saturating_add(1), bound, ..self }
+    }
 }
 
 /// The return path and recipient of one transaction; reused from message to message.

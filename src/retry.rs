@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     fn entry(index: u32, attempt: u16) -> Entry {
-        Entry { recipient: RecipientId::new(0, index), attempt }
+        Entry::new(RecipientId::new(0, index), attempt)
     }
 
     #[test]

@@ -209,7 +209,7 @@ async fn slots_are_free_only_after_the_write_and_tell_doubt_after_a_crash() {
     let mut slots: Vec<Slot> = Vec::new();
     for index in 0..4 {
         let slot = inflight.try_acquire().unwrap();
-        inflight.arm(slot, Entry { recipient: RecipientId::new(1, index), attempt: 1 });
+        inflight.arm(slot, Entry::new(RecipientId::new(1, index), 1));
         slots.push(slot);
     }
     let until = SystemTime::now();
@@ -228,7 +228,7 @@ async fn slots_are_free_only_after_the_write_and_tell_doubt_after_a_crash() {
     let replayed = replay(&journal).unwrap();
     assert_eq!(inflight.armed().len(), 3);
     let in_doubt = replayed.in_doubt(&inflight.armed());
-    assert_eq!(in_doubt, [Entry { recipient: RecipientId::new(1, 3), attempt: 1 }]);
+    assert_eq!(in_doubt, [Entry::new(RecipientId::new(1, 3), 1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,7 +293,7 @@ async fn a_full_disk_stops_the_writer_at_a_whole_record() {
         let mut group = delivered(next..next + 50);
         for record in &mut group {
             let slot = inflight.try_acquire().unwrap();
-            inflight.arm(slot, Entry { recipient: record.recipient, attempt: 1 });
+            inflight.arm(slot, Entry::new(record.recipient, 1));
             record.slot = Some(slot);
         }
         next += 50;

@@ -106,7 +106,7 @@ impl Egress {
     }
 
     /// See [`Pool::next`].
-    pub fn next_source(&self, used: &[SourceId]) -> Option<SourceId> {
+    pub fn next_source(&self, site: &Site, used: &[SourceId]) -> Option<SourceId> {
         self.setup.pool.next(used)
     }
 

@@ -80,7 +80,7 @@ pub(super) async fn recover(run: &Run, node: &Node) -> Result<Recovered, EngineE
         for entry in doubtful {
             settled.entry(entry.recipient.segment).or_default().insert(entry.recipient.index);
             if policy == InDoubtPolicy::Resend {
-                waiting.push((Entry { attempt: entry.attempt.saturating_add(1), ..entry }, now));
+                waiting.push((entry.next(None), now));
             }
         }
     }
@@ -107,7 +107,7 @@ fn read(folder: &Path, spool: &Path, map: &Path) -> Result<(Replay, Spool, Arc<I
 fn standing(replay: Replay) -> (HashMap<u32, roaring::RoaringBitmap>, Vec<(Entry, SystemTime)>) {
     let waiting: Vec<_> = replay
         .waiting()
-        .map(|waiting| (Entry { recipient: waiting.recipient, attempt: waiting.attempt }, waiting.due))
+        .map(|waiting| (Entry::new(waiting.recipient, waiting.attempt), waiting.due))
         .collect();
     let mut settled: HashMap<u32, roaring::RoaringBitmap> =
         replay.settled.bitmaps().map(|(segment, bitmap)| (segment, bitmap.clone())).collect();

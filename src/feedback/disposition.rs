@@ -70,7 +70,7 @@ mod tests {
 
     fn decided(finding: Finding) -> Disposition {
         let outcome = Outcome {
-            entry: Entry { recipient: RecipientId::new(0, 0), attempt: 1 },
+            entry: Entry::new(RecipientId::new(0, 0), 1),
             finding,
             slot: None,
             site: SiteId(0),

@@ -213,7 +213,7 @@ impl Task {
                 if let Some(place) = self.sites.get(&outcome.site) {
                     count(&mut lines[*place], disposition);
                 }
-                let again = Entry { attempt: outcome.entry.attempt.saturating_add(1), ..outcome.entry };
+                let again = outcome.entry.next(None);
                 match disposition {
                     Disposition::Deferred { until } => self.retries.push((again, until)),
                     Disposition::InDoubt(InDoubtPolicy::Resend) => self.retries.push((

@@ -196,7 +196,7 @@ fn armed_in(cells: &[AtomicU64]) -> Vec<(u32, Entry)> {
         .filter_map(|(slot, pair)| {
             let id = pair[0].load(Ordering::Acquire).checked_sub(1)?;
             let attempt = pair[1].load(Ordering::Acquire) as u16;
-            Some((slot, Entry { recipient: RecipientId::from_u64(id), attempt }))
+            Some((slot, Entry::new(RecipientId::from_u64(id), attempt)))
         })
         .collect()
 }
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     fn entry(index: u32, attempt: u16) -> Entry {
-        Entry { recipient: RecipientId::new(3, index), attempt }
+        Entry::new(RecipientId::new(3, index), attempt)
     }
 
     #[test]
@@ -250,7 +250,7 @@ mod tests {
         let path = folder.path().join("inflight.map");
         let map = Inflight::open(&path, 2).unwrap();
         let slot = map.try_acquire().unwrap();
-        map.arm(slot, Entry { recipient: RecipientId::new(0, 4), attempt: 9 });
+        map.arm(slot, Entry::new(RecipientId::new(0, 4), 9));
         let octets = std::fs::read(&path).unwrap();
         assert_eq!(octets[..16], [5, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(octets.len(), 32);

@@ -189,6 +189,7 @@ impl Scheduler {
             Message::Suspended(path) => {
                 if let Some(state) = self.path(path) {
                     state.suspended = true;
+                    state.room = 0;
                     self.feed(path.site);
                 }
             }
@@ -338,17 +339,20 @@ impl Scheduler {
             return;
         }
         let paths = self.paths.entry(site).or_default();
-        while let Some(path) =
-            paths.iter_mut().filter(|path| path.room > 0).min_by(|a, b| a.served.total_cmp(&b.served))
+        let queues = &mut self.queues;
+        for path in paths.iter().filter(|path| path.suspended) {
+            queues.unbind(site, path.source);
+        }
+        while let Some(path) = paths
+            .iter_mut()
+            .filter(|path| path.room > 0 && queues.ready_for(site, path.source) > 0)
+            .min_by(|a, b| a.served.total_cmp(&b.served))
         {
             let mut entries = Vec::with_capacity(path.room.min(GRANT));
-            self.queues.take(site, path.room.min(GRANT), &mut entries);
-            if entries.is_empty() {
-                return;
-            }
+            queues.take(site, path.source, path.room.min(GRANT), &mut entries);
             path.room = 0;
             path.served += entries.len() as f64 / f64::from(self.setup.egress.weight(path.source));
-            let behind = self.queues.site_ready(site);
+            let behind = queues.ready_for(site, path.source);
             if let Err(refused) = path.work.try_send(Work { entries, behind }) {
                 // The path has died: what it would have got waits for the next one.
                 let source = path.source;
@@ -361,15 +365,18 @@ impl Scheduler {
         let ready = self.queues.site_ready(site);
         let suspended = paths.iter().filter(|path| path.suspended).count();
         let wanted = 1 + suspended + (ready / SOURCE_SPREAD) as usize;
-        if ready > 0 && paths.len() < wanted {
-            let used: Vec<SourceId> = paths.iter().map(|path| path.source).collect();
-            if let Some(source) = self.setup.egress.next_source(&used) {
-                let key = PathKey { site, source };
-                let work = self.setup.egress.spawn_path(key, self.queues.site_of(site), self.handle.clone());
-                let served = paths.iter().map(|path| path.served).fold(f64::INFINITY, f64::min);
-                let served = if served.is_finite() { served } else { 0.0 };
-                paths.push(PathState { source, work, room: 0, suspended: false, served });
-            }
+        let used: Vec<SourceId> = paths.iter().map(|path| path.source).collect();
+        let mut further: Vec<SourceId> =
+            self.queues.bound_sources(site).filter(|source| !used.contains(source)).collect();
+        if further.is_empty() && ready > 0 && paths.len() < wanted {
+            further.extend(self.setup.egress.next_source(self.queues.site_of(site), &used));
+        }
+        for source in further {
+            let key = PathKey { site, source };
+            let work = self.setup.egress.spawn_path(key, self.queues.site_of(site), self.handle.clone());
+            let served = paths.iter().map(|path| path.served).fold(f64::INFINITY, f64::min);
+            let served = if served.is_finite() { served } else { 0.0 };
+            paths.push(PathState { source, work, room: 0, suspended: false, served });
         }
     }
 

@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 use tokio::time::Instant;
 
 use crate::envelope::{Entry, RecipientId};
-use crate::outcome::SiteId;
+use crate::outcome::{SiteId, SourceId};
 use crate::site::Site;
 
 /// Recipients that a domain may give before the next domain of its site has its turn.
@@ -59,7 +59,9 @@ struct DomainQueue {
     spans: VecDeque<Span>,
     /// Out of their segment before: due again or returned.
     back: VecDeque<Entry>,
-    /// Entries in `spans` and `back`.
+    /// Of those, the ones that only one source may take.
+    bound: VecDeque<Entry>,
+    /// Entries in `spans`, `back` and `bound`.
     ready: u64,
     place: Place,
     route_expires: Option<Instant>,
@@ -72,6 +74,21 @@ struct SiteQueue {
     /// Domains with entries, the next in turn first.
     turn: VecDeque<usize>,
     ready: u64,
+    /// Entries in `ready` that only this source may take.
+    bound: HashMap<SourceId, u64>,
+}
+
+impl SiteQueue {
+    /// Counts bound entries in (or, negative, out).
+    fn count_bound(&mut self, bound: &VecDeque<Entry>, sign: i64) {
+        for source in bound.iter().filter_map(|entry| entry.bound) {
+            let count = self.bound.entry(source).or_default();
+            *count = count.saturating_add_signed(sign);
+            if *count == 0 {
+                self.bound.remove(&source);
+            }
+        }
+    }
 }
 
 /// What is left of a domain when its queue is dissolved.
@@ -79,14 +96,22 @@ struct SiteQueue {
 pub struct Drained {
     spans: VecDeque<Span>,
     back: VecDeque<Entry>,
+    bound: VecDeque<Entry>,
     skip: Arc<Skip>,
+}
+
+impl Drained {
+    fn new(queue: DomainQueue, skip: Arc<Skip>) -> Self {
+        Self { spans: queue.spans, back: queue.back, bound: queue.bound, skip }
+    }
 }
 
 impl Iterator for Drained {
     type Item = Entry;
 
     fn next(&mut self) -> Option<Entry> {
-        self.back.pop_front().or_else(|| next_of_spans(&mut self.spans, &self.skip))
+        let back = self.bound.pop_front().or_else(|| self.back.pop_front());
+        back.or_else(|| next_of_spans(&mut self.spans, &self.skip))
     }
 }
 
@@ -150,9 +175,38 @@ impl Queues {
     /// Puts an entry back at the front of its domain; `true` when the domain now needs a route.
     pub fn add_entry(&mut self, domain: &str, entry: Entry) -> bool {
         let (key, is_new) = self.domain(domain);
-        self.queue_mut(key).back.push_back(entry);
+        let queue = self.queue_mut(key);
+        match entry.bound {
+            Some(source) => {
+                queue.bound.push_back(entry);
+                if let Place::Site(site) = queue.place {
+                    *self.sites[site.0 as usize].bound.entry(source).or_default() += 1;
+                }
+            }
+            None => queue.back.push_back(entry),
+        }
         self.grown(key, 1);
         is_new
+    }
+
+    /// Lets every source take what was bound to `source`, which cannot now.
+    pub fn unbind(&mut self, site: SiteId, source: SourceId) {
+        if self.sites[site.0 as usize].bound.remove(&source).is_none() {
+            return;
+        }
+        for place in 0..self.sites[site.0 as usize].turn.len() {
+            let key = self.sites[site.0 as usize].turn[place];
+            let queue = self.queue_mut(key);
+            let (freed, kept) = queue.bound.drain(..).partition(|entry| entry.bound == Some(source));
+            queue.bound = kept;
+            let freed: VecDeque<Entry> = freed;
+            queue.back.extend(freed.into_iter().map(|entry| Entry { bound: None, ..entry }));
+        }
+    }
+
+    /// Sources that entries of the site wait for.
+    pub fn bound_sources(&self, site: SiteId) -> impl Iterator<Item = SourceId> + '_ {
+        self.sites[site.0 as usize].bound.keys().copied()
     }
 
     /// Gives a site its number; the same MX set has the same one.
@@ -163,7 +217,12 @@ impl Queues {
         }
         let id = SiteId(u32::try_from(self.sites.len()).expect("fewer than 2^32 sites"));
         self.site_ids.insert(key, id);
-        self.sites.push(SiteQueue { site: site.clone(), turn: VecDeque::new(), ready: 0 });
+        self.sites.push(SiteQueue {
+            site: site.clone(),
+            turn: VecDeque::new(),
+            ready: 0,
+            bound: HashMap::new(),
+        });
         (id, true)
     }
 
@@ -175,9 +234,11 @@ impl Queues {
             return;
         }
         self.leave_site(key);
-        let ready = self.queue_mut(key).ready;
-        self.queue_mut(key).place = Place::Site(site);
-        self.sites[site.0 as usize].ready += ready;
+        let queue = self.domains[key].as_mut().expect("a named domain has a queue");
+        queue.place = Place::Site(site);
+        let site = &mut self.sites[site.0 as usize];
+        site.ready += queue.ready;
+        site.count_bound(&queue.bound, 1);
         self.join_turn(key);
     }
 
@@ -209,18 +270,32 @@ impl Queues {
         self.sites[site.0 as usize].ready
     }
 
+    /// Of those, the entries that `source` may take.
+    pub fn ready_for(&self, site: SiteId, source: SourceId) -> u64 {
+        let site = &self.sites[site.0 as usize];
+        let of_others = site.bound.iter().filter(|(other, _)| **other != source).map(|(_, count)| count);
+        site.ready - of_others.sum::<u64>()
+    }
+
     pub fn site_of(&self, site: SiteId) -> &Arc<Site> {
         &self.sites[site.0 as usize].site
     }
 
-    /// Takes up to `want` entries of a site, in fair turn over its domains.
-    pub fn take(&mut self, site: SiteId, want: usize, out: &mut Vec<Entry>) {
+    /// Takes up to `want` entries of a site that `source` may send, in fair turn over its domains.
+    pub fn take(&mut self, site: SiteId, source: SourceId, want: usize, out: &mut Vec<Entry>) {
         let skip = self.skip.clone();
         let goal = out.len() + want;
-        while out.len() < goal {
+        // Domains in a row that had nothing for this source.
+        let mut barren = 0;
+        while out.len() < goal && barren < self.sites[site.0 as usize].turn.len().max(1) {
             let Some(key) = self.sites[site.0 as usize].turn.pop_front() else { return };
             let queue = self.domains[key].as_mut().expect("a domain in turn has a queue");
             let before = (out.len(), queue.spans.len());
+            if !queue.bound.is_empty() {
+                let mine = take_bound(&mut queue.bound, source, goal.min(before.0 + TURN) - before.0);
+                self.sites[site.0 as usize].count_bound(&mine, -1);
+                out.extend(mine);
+            }
             while out.len() < goal.min(before.0 + TURN) {
                 let next = queue.back.pop_front().or_else(|| next_of_spans(&mut queue.spans, &skip));
                 match next {
@@ -233,6 +308,7 @@ impl Queues {
             self.spans -= before.1 - queue.spans.len();
             let left = queue.ready;
             self.sites[site.0 as usize].ready -= taken;
+            barren = if taken == 0 { barren + 1 } else { 0 };
             if left > 0 {
                 self.sites[site.0 as usize].turn.push_back(key);
             } else {
@@ -247,7 +323,7 @@ impl Queues {
         self.leave_site(key);
         let queue = self.dissolve(key);
         self.spans -= queue.spans.len();
-        Some(Drained { spans: queue.spans, back: queue.back, skip: self.skip.clone() })
+        Some(Drained::new(queue, self.skip.clone()))
     }
 
     /// Dissolves every queue, giving what was in each.
@@ -257,12 +333,11 @@ impl Queues {
         self.spans = 0;
         for site in &mut self.sites {
             site.turn.clear();
+            site.bound.clear();
             site.ready = 0;
         }
         let queues = std::mem::take(&mut self.domains).into_iter().flatten();
-        queues
-            .map(|queue| Drained { spans: queue.spans, back: queue.back, skip: self.skip.clone() })
-            .collect()
+        queues.map(|queue| Drained::new(queue, self.skip.clone())).collect()
     }
 
     fn domain(&mut self, name: &str) -> (usize, bool) {
@@ -274,6 +349,7 @@ impl Queues {
             name: name.clone(),
             spans: VecDeque::new(),
             back: VecDeque::new(),
+            bound: VecDeque::new(),
             ready: 0,
             place: Place::Unrouted,
             route_expires: None,
@@ -319,14 +395,14 @@ impl Queues {
     }
 
     fn leave_site(&mut self, key: usize) {
-        let queue = self.queue_mut(key);
-        let (place, ready) = (queue.place, queue.ready);
-        queue.place = Place::Unrouted;
+        let queue = self.domains[key].as_mut().expect("a named domain has a queue");
+        let place = std::mem::replace(&mut queue.place, Place::Unrouted);
         queue.in_turn = false;
         if let Place::Site(site) = place {
             let site = &mut self.sites[site.0 as usize];
             site.turn.retain(|other| *other != key);
-            site.ready -= ready;
+            site.ready -= queue.ready;
+            site.count_bound(&queue.bound, -1);
         }
     }
 
@@ -338,6 +414,19 @@ impl Queues {
     }
 }
 
+/// Takes up to `most` entries bound to `source`, the first first.
+fn take_bound(bound: &mut VecDeque<Entry>, source: SourceId, most: usize) -> VecDeque<Entry> {
+    let mut mine = VecDeque::new();
+    bound.retain(|entry| {
+        let is_mine = entry.bound == Some(source) && mine.len() < most;
+        if is_mine {
+            mine.push_back(*entry);
+        }
+        !is_mine
+    });
+    mine
+}
+
 fn next_of_spans(spans: &mut VecDeque<Span>, skip: &Skip) -> Option<Entry> {
     while let Some(span) = spans.front_mut() {
         let skipped = skip.by_segment.get(&span.segment);
@@ -345,7 +434,7 @@ fn next_of_spans(spans: &mut VecDeque<Span>, skip: &Skip) -> Option<Entry> {
             let index = span.next;
             span.next += 1;
             if skipped.is_none_or(|bitmap| !bitmap.contains(index)) {
-                let entry = Entry { recipient: RecipientId::new(span.segment, index), attempt: 1 };
+                let entry = Entry::new(RecipientId::new(span.segment, index), 1);
                 if span.next == span.end {
                     spans.pop_front();
                 }
@@ -369,7 +458,7 @@ mod tests {
 
     fn take(queues: &mut Queues, site: SiteId, want: usize) -> Vec<Entry> {
         let mut out = Vec::new();
-        queues.take(site, want, &mut out);
+        queues.take(site, SourceId(0), want, &mut out);
         out
     }
 
@@ -401,12 +490,34 @@ mod tests {
         assert!(queues.drain_all().is_empty());
     }
 
+    #[test]
+    fn a_bound_entry_waits_for_its_source_alone() {
+        let mut queues = Queues::new(Skip::default());
+        let (id, _) = queues.site(&site("mx"));
+        let bound = |index, source| Entry {
+            bound: Some(SourceId(source)),
+            ..Entry::new(RecipientId::new(0, index), 2)
+        };
+        for entry in [bound(1, 1), bound(2, 0), Entry::new(RecipientId::new(0, 3), 2)] {
+            queues.add_entry("a.test", entry);
+        }
+        queues.place("a.test", id, Instant::now());
+        assert_eq!((queues.ready_for(id, SourceId(0)), queues.ready_for(id, SourceId(7))), (2, 1));
+        let indexes = |out: Vec<Entry>| out.iter().map(|entry| entry.recipient.index).collect::<Vec<_>>();
+        assert_eq!(indexes(take(&mut queues, id, 9)), [2, 3]);
+        assert_eq!(queues.bound_sources(id).collect::<Vec<_>>(), [SourceId(1)]);
+        queues.unbind(id, SourceId(1));
+        assert_eq!(indexes(take(&mut queues, id, 9)), [1], "its source cannot: anyone may");
+        assert_eq!((queues.ready(), queues.site_ready(id)), (0, 0));
+    }
+
     #[derive(Debug, Clone)]
     enum Step {
         Span { domain: usize, count: u32 },
         Place { domain: usize, site: usize },
-        Take { site: usize, want: usize },
-        Return,
+        Take { site: usize, source: u16, want: usize },
+        Return { bound: Option<u16> },
+        Unbind { site: usize, source: u16 },
         Drain { domain: usize },
     }
 
@@ -414,8 +525,9 @@ mod tests {
         prop_oneof![
             (0..6usize, 1..40u32).prop_map(|(domain, count)| Step::Span { domain, count }),
             (0..6usize, 0..3usize).prop_map(|(domain, site)| Step::Place { domain, site }),
-            (0..3usize, 1..50usize).prop_map(|(site, want)| Step::Take { site, want }),
-            Just(Step::Return),
+            (0..3usize, 0..2u16, 1..50usize).prop_map(|(site, source, want)| Step::Take { site, source, want }),
+            proptest::option::of(0..2u16).prop_map(|bound| Step::Return { bound }),
+            (0..3usize, 0..2u16).prop_map(|(site, source)| Step::Unbind { site, source }),
             (0..6usize).prop_map(|domain| Step::Drain { domain }),
         ]
     }
@@ -437,21 +549,31 @@ mod tests {
                         added += count;
                     }
                     Step::Place { domain, site } => queues.place(&name(domain), sites[site], Instant::now()),
-                    Step::Take { site, want } => queues.take(sites[site], want, &mut out),
-                    Step::Return => if let Some(entry) = out.pop() {
+                    Step::Take { site, source, want } => {
+                        let before = out.len();
+                        let ready = queues.ready_for(sites[site], SourceId(source));
+                        queues.take(sites[site], SourceId(source), want, &mut out);
+                        prop_assert_eq!((out.len() - before) as u64, ready.min(want as u64));
+                        let mut taken = out[before..].iter();
+                        prop_assert!(taken.all(|entry| entry.bound.is_none_or(|bound| bound.0 == source)));
+                    }
+                    Step::Return { bound } => if let Some(entry) = out.pop() {
+                        let entry = Entry { bound: bound.map(SourceId), ..entry };
                         queues.add_entry(&name(owner[&entry.recipient.index]), entry);
                     },
+                    Step::Unbind { site, source } => queues.unbind(sites[site], SourceId(source)),
                     Step::Drain { domain } => out.extend(queues.drain(&name(domain)).into_iter().flatten()),
                 }
-                let distinct: HashSet<_> = out.iter().collect();
+                let distinct: HashSet<_> = out.iter().map(|entry| entry.recipient).collect();
                 prop_assert_eq!(distinct.len(), out.len());
                 prop_assert_eq!(queues.ready() + out.len() as u64, u64::from(added));
             }
             out.extend(queues.drain_all().into_iter().flatten());
-            let distinct: HashSet<_> = out.iter().collect();
+            let distinct: HashSet<_> = out.iter().map(|entry| entry.recipient).collect();
             prop_assert_eq!((distinct.len(), out.len()), (added as usize, added as usize));
             prop_assert_eq!((queues.ready(), queues.spans()), (0, 0));
             prop_assert!(sites.iter().all(|site| queues.site_ready(*site) == 0));
+            prop_assert!(sites.iter().all(|site| queues.bound_sources(*site).next().is_none()));
         }
     }
 }

@@ -5,9 +5,12 @@ use std::collections::BinaryHeap;
 use std::time::{Duration, SystemTime};
 
 use crate::envelope::{Entry, RecipientId};
+use crate::outcome::SourceId;
 
-/// Milliseconds since 1970, recipient, attempt: 24 octets a recipient.
-type Timer = Reverse<(u64, RecipientId, u16)>;
+/// Milliseconds since 1970, recipient, attempt, bound source: 24 octets a recipient.
+type Timer = Reverse<(u64, RecipientId, u16, u16)>;
+/// In a timer: any source may make the attempt.
+const UNBOUND: u16 = u16::MAX;
 
 /// The retry timers of a run.
 #[derive(Debug, Default)]
@@ -34,24 +37,27 @@ impl Timers {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         let mut due = Vec::new();
-        while let Some(Reverse((ms, recipient, attempt))) = self.heap.peek().copied()
-            && ms <= now
+        while let Some(timer) = self.heap.peek().copied()
+            && timer.0.0 <= now
         {
             self.heap.pop();
-            due.push(Entry { recipient, attempt });
+            due.push(entry(timer));
         }
         due
     }
 
     /// Takes all, in no order.
     pub fn take_all(&mut self) -> Vec<Entry> {
-        let heap = std::mem::take(&mut self.heap);
-        heap.into_iter().map(|Reverse((_, recipient, attempt))| Entry { recipient, attempt }).collect()
+        std::mem::take(&mut self.heap).into_iter().map(entry).collect()
     }
 }
 
 fn timer(entry: Entry, due: SystemTime) -> Timer {
-    Reverse((millis(due), entry.recipient, entry.attempt))
+    Reverse((millis(due), entry.recipient, entry.attempt, entry.bound.map_or(UNBOUND, |source| source.0)))
+}
+
+fn entry(Reverse((_, recipient, attempt, bound)): Timer) -> Entry {
+    Entry { recipient, attempt, bound: (bound != UNBOUND).then_some(SourceId(bound)) }
 }
 
 /// Rounded up, so that nothing is due before its time.
@@ -67,7 +73,7 @@ mod tests {
     #[test]
     fn the_first_due_comes_first_and_none_before_its_time() {
         let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
-        let entry = |index| Entry { recipient: RecipientId::new(0, index), attempt: 2 };
+        let entry = |index| Entry::new(RecipientId::new(0, index), 2);
         let mut timers = Timers::new(vec![(entry(1), at(30)), (entry(2), at(10))]);
         timers.add(entry(3), at(20));
         assert_eq!(timers.next_due(), Some(at(10)));

@@ -27,7 +27,7 @@ pub(super) fn message(number: u32, local: &str) -> Composed {
 }
 
 pub(super) fn entry(number: u32) -> Entry {
-    Entry { recipient: RecipientId::new(1, number), attempt: 1 }
+    Entry::new(RecipientId::new(1, number), 1)
 }
 
 /// Feeds what a server says and hands the answers on.
