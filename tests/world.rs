@@ -1,134 +1,14 @@
 //! The world does what its file says: every fault at every stage, limits, delays, counts.
-//!
-//! Clients here are as plain as can be and share nothing with the engine: a blocking socket and lines.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+mod world_client;
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, SystemTime};
 
-use postroad::address::AddressRef;
 use postroad::world::counts::Limit;
 use postroad::world::{Expectation, Fate, Options, World, WorldFile};
-
-fn start(text: &str) -> World {
-    start_with(text, Options { capture: true, ..Options::default() })
-}
-
-fn start_with(text: &str, options: Options) -> World {
-    let file = WorldFile::parse("test.toml", text).expect("the test's file is right");
-    World::start(&file, options).expect("loopback has room")
-}
-
-fn address(text: &str) -> AddressRef<'_> {
-    AddressRef::parse(text).expect("the test's address is right")
-}
-
-/// Real time since then; the world's clock is the machine's.
-fn since(begun: SystemTime) -> Duration {
-    begun.elapsed().expect("the clock does not go backwards in a test")
-}
-
-/// What a client saw of one step.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Seen {
-    Reply(u16),
-    Garbage,
-    Closed,
-    Reset,
-}
-
-struct Client {
-    reader: BufReader<TcpStream>,
-}
-
-impl Client {
-    fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the host listens");
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Self { reader: BufReader::new(stream) }
-    }
-
-    fn greeted(world: &World, host: &str) -> Self {
-        let mut client = Self::connect(world.host(host).expect("a host of the world"));
-        assert_eq!(client.seen(), Seen::Reply(220));
-        assert_eq!(client.say("EHLO client.test"), Seen::Reply(250));
-        client
-    }
-
-    fn write(&mut self, octets: &[u8]) {
-        // A host that closed on purpose shows it when we read.
-        let _ = self.reader.get_mut().write_all(octets);
-    }
-
-    /// All lines of one reply.
-    fn reply(&mut self) -> io::Result<String> {
-        let mut text = String::new();
-        loop {
-            let mut line = String::new();
-            if self.reader.read_line(&mut line)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let goes_on = line.as_bytes().get(3) == Some(&b'-');
-            text.push_str(&line);
-            if !goes_on {
-                return Ok(text);
-            }
-        }
-    }
-
-    fn seen(&mut self) -> Seen {
-        match self.reply() {
-            Ok(text) => text.get(..3).and_then(|code| code.parse().ok()).map_or(Seen::Garbage, Seen::Reply),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Seen::Closed,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Seen::Reset,
-            Err(error) => panic!("{error}"),
-        }
-    }
-
-    fn all_seen<const N: usize>(&mut self) -> [Seen; N] {
-        std::array::from_fn(|_| self.seen())
-    }
-
-    fn say(&mut self, line: &str) -> Seen {
-        self.write(format!("{line}\r\n").as_bytes());
-        self.seen()
-    }
-
-    fn send(&mut self, to: &str) -> Seen {
-        assert_eq!(self.say("MAIL FROM:<bounce@sender.test>"), Seen::Reply(250));
-        match self.say(&format!("RCPT TO:<{to}>")) {
-            Seen::Reply(250) => {}
-            other => return other,
-        }
-        match self.say("DATA") {
-            Seen::Reply(354) => {}
-            other => return other,
-        }
-        self.say(&format!("To: {to}\r\nMessage-ID: <{to}>\r\n\r\nhello\r\n."))
-    }
-}
-
-/// Goes step by step until something is not as it should be: the name of that step and what was seen.
-fn deliver(world: &World, host: &str, to: &str) -> (&'static str, Seen) {
-    let mut client = Client::connect(world.host(host).expect("a host of the world"));
-    let steps = [
-        ("greeting", String::new(), 220),
-        ("ehlo", "EHLO client.test\r\n".to_owned(), 250),
-        ("mail", "MAIL FROM:<bounce@sender.test>\r\n".to_owned(), 250),
-        ("rcpt", format!("RCPT TO:<{to}>\r\n"), 250),
-        ("data", "DATA\r\n".to_owned(), 354),
-        ("content", format!("To: {to}\r\n\r\nhello\r\n.\r\n"), 250),
-    ];
-    for (stage, command, expected) in steps {
-        client.write(command.as_bytes());
-        let seen = client.seen();
-        if seen != Seen::Reply(expected) {
-            return (stage, seen);
-        }
-    }
-    ("done", Seen::Reply(250))
-}
+use world_client::{Client, Seen, address, deliver, since, start, start_with};
 
 #[test]
 fn every_fault_strikes_at_its_stage_once_and_the_next_attempt_gets_through() {

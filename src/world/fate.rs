@@ -8,7 +8,9 @@
 //!   to HELO, at STARTTLS to a session in the clear: delivered; there any failure does but 421.
 //! - 4yz, 421, garbage, silence and closed connections: delivered if some later attempt is spared,
 //!   expired if none is. After acceptance too: the engine cannot know, and sends again.
-//! - Greylisting and limits only delay.
+//! - Greylisting, limits and penalties only delay, whatever the code of their replies.
+//! - Blocks of sources are about the sender, whatever the stage and code: they are left out, as if the
+//!   recipient would be tried from another source or once the block is over.
 //! - A local part beyond ASCII at a host without SMTPUTF8: bounced.
 //!
 //! This is for opportunistic TLS and the in-doubt policy `resend`.

@@ -1,7 +1,7 @@
 //! The live counts of a world, behind one lock that all its servers share.
 //!
 //! They run on one thread, so the lock is never contended but by a reader of snapshots. Grows with
-//! the addresses seen (48 octets each); everything else is bounded.
+//! the addresses seen (33 octets each, more where they are greylisted) and the seconds of each path.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,7 +9,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::counts::{Breach, Counts, Limit, PathCounts, ProviderCounts, Repeat, SecondCounts};
+use super::counts::{
+    Breach, Counts, Greylisting, Limit, PathCounts, ProviderCounts, Repeat, SecondCounts, SourceCounts, Tally,
+};
+use super::file::GreylistBy;
+use super::greylist::{Asked, Greylister};
+use super::series::Series;
 
 /// Examples kept of what should not happen; the counts beside them go on.
 const EXAMPLES_MAX: usize = 1_000;
@@ -19,11 +24,10 @@ const MESSAGE_IDS_MAX: usize = 2_000_000;
 /// What is remembered of one address.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct AddressRecord {
-    /// RCPT TO that were not greylisted.
+    /// RCPT TO that were neither greylisted nor undone by a block.
     pub attempts: u32,
     pub accepted: u32,
     pub unanswered: u32,
-    first_seen: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -38,7 +42,10 @@ pub(crate) struct Ledger {
     started: Instant,
     addresses: hashbrown::HashMap<u128, AddressRecord>,
     message_ids: hashbrown::HashMap<u64, u128>,
+    greylister: Greylister,
     paths: BTreeMap<(IpAddr, usize), Path>,
+    /// By source and provider.
+    series: BTreeMap<(IpAddr, usize), Series>,
     breaches: BTreeMap<(usize, IpAddr, Limit), u64>,
     /// Kept with the address so that a snapshot has the final counts.
     repeat_keys: Vec<(u128, String)>,
@@ -51,14 +58,20 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub fn new(providers: impl Iterator<Item = String>, hosts: Vec<(String, usize)>) -> Self {
+    pub fn new(
+        started: Instant,
+        providers: impl Iterator<Item = String>,
+        hosts: Vec<(String, usize)>,
+    ) -> Self {
         let providers: Vec<ProviderCounts> =
             providers.map(|name| ProviderCounts { name, ..ProviderCounts::default() }).collect();
         Self {
-            started: Instant::now(),
+            started,
             addresses: hashbrown::HashMap::new(),
             message_ids: hashbrown::HashMap::new(),
+            greylister: Greylister::default(),
             paths: BTreeMap::new(),
+            series: BTreeMap::new(),
             breaches: BTreeMap::new(),
             repeat_keys: Vec::new(),
             open: vec![0; providers.len()],
@@ -89,6 +102,17 @@ impl Ledger {
                 seconds: path.seconds.clone(),
             })
             .collect();
+        counts.sources = self
+            .series
+            .iter()
+            .map(|((source, provider), series)| SourceCounts {
+                source: *source,
+                provider: counts.providers[*provider].name.clone(),
+                connections_peak: series.peak,
+                total: series.total,
+                slices: series.slices.clone(),
+            })
+            .collect();
         counts.breaches = self
             .breaches
             .iter()
@@ -114,17 +138,58 @@ impl Ledger {
         self.counts.dns_queries += 1;
     }
 
-    /// Counts a RCPT TO and says which attempt it is; `None` while the address is greylisted.
-    pub fn attempt(&mut self, key: u128, greylist: Option<Duration>) -> Option<u32> {
-        let record = self.addresses.entry(key).or_default();
-        if let Some(delay) = greylist {
-            let now = Instant::now();
-            if now < *record.first_seen.get_or_insert(now) + delay {
-                return None;
-            }
+    /// Whether the greylist lets a RCPT TO in.
+    pub fn passes_greylist(
+        &mut self,
+        asked: Asked<'_>,
+        provider: usize,
+        by: GreylistBy,
+        delay: Duration,
+    ) -> bool {
+        let passes = self.greylister.passes(asked, by, delay, Instant::now());
+        if !passes {
+            self.counts.providers[provider].greylisted += 1;
+            self.note(asked.source, provider, |tally| tally.greylisted += 1);
         }
+        passes
+    }
+
+    pub fn greylisting(&self, key: u128) -> Option<Greylisting> {
+        self.greylister.of(key)
+    }
+
+    /// Counts a RCPT TO and says which attempt it is.
+    pub fn attempt(&mut self, key: u128) -> u32 {
+        let record = self.addresses.entry(key).or_default();
         record.attempts += 1;
-        Some(record.attempts)
+        record.attempts
+    }
+
+    /// Takes an attempt back: it came to nothing for a reason that is not the address's.
+    pub fn undo_attempt(&mut self, key: u128) {
+        if let Some(record) = self.addresses.get_mut(&key) {
+            record.attempts -= 1;
+        }
+    }
+
+    /// Notes what a source did at a provider just now.
+    pub fn note(&mut self, source: IpAddr, provider: usize, what: impl Fn(&mut Tally)) {
+        self.note_at(Instant::now(), source, provider, what);
+    }
+
+    fn note_at(&mut self, now: Instant, source: IpAddr, provider: usize, what: impl Fn(&mut Tally)) {
+        self.series.entry((source, provider)).or_default().note(now - self.started, what);
+    }
+
+    /// Counts a refusal of a blocked source.
+    pub fn blocked(&mut self, source: IpAddr, provider: usize, now: Instant) {
+        self.counts.providers[provider].blocked += 1;
+        self.note_at(now, source, provider, |tally| tally.blocked += 1);
+    }
+
+    /// The number that the next MAIL of a source at a provider will have.
+    pub fn next_transaction(&self, source: IpAddr, provider: usize) -> u32 {
+        self.series.get(&(source, provider)).map_or(0, |series| series.total.transactions) + 1
     }
 
     /// Counts a refusal on purpose, by the class of its reply.
@@ -138,8 +203,17 @@ impl Ledger {
         keep(&mut self.counts.misrouted_examples, address);
     }
 
-    pub fn breach(&mut self, provider: usize, source: IpAddr, limit: Limit) {
+    /// Counts a refusal by a limit, in the slice of the MAIL it answers if it has the same `now`.
+    pub fn breach(&mut self, provider: usize, source: IpAddr, limit: Limit, now: Instant) {
         *self.breaches.entry((provider, source, limit)).or_default() += 1;
+        match limit {
+            Limit::MessageRate => self.note_at(now, source, provider, |tally| tally.limited += 1),
+            Limit::Penalty => self.note_at(now, source, provider, |tally| tally.penalized += 1),
+            Limit::ConnectionsPerSource
+            | Limit::Connections
+            | Limit::ConnectionRate
+            | Limit::MessagesPerConnection => {}
+        }
     }
 
     pub fn opened(&mut self, source: IpAddr, host: usize) {
@@ -153,11 +227,17 @@ impl Ledger {
         path.open += 1;
         path.peak = path.peak.max(path.open);
         path.second(self.started).connections += 1;
+        self.series.entry((source, provider)).or_default().opened(self.started.elapsed());
     }
 
-    /// Whether another connection would be more than this path ever had at once.
+    /// Whether another connection would be more than this path, this source or this provider ever had
+    /// at once.
     pub fn is_peak(&self, source: IpAddr, host: usize) -> bool {
-        self.paths.get(&(source, host)).is_some_and(|path| path.open > 0 && path.open >= path.peak)
+        let provider = self.hosts[host].1;
+        let is_peak = |open: u32, peak: u32| open > 0 && open >= peak;
+        is_peak(self.open[provider], self.counts.providers[provider].connections_peak)
+            || self.paths.get(&(source, host)).is_some_and(|path| is_peak(path.open, path.peak))
+            || self.series.get(&(source, provider)).is_some_and(|series| is_peak(series.open, series.peak))
     }
 
     pub fn violation(&mut self, what: &str) {
@@ -166,16 +246,25 @@ impl Ledger {
     }
 
     pub fn closed(&mut self, source: IpAddr, host: usize) {
-        self.open[self.hosts[host].1] -= 1;
+        let provider = self.hosts[host].1;
+        self.open[provider] -= 1;
+        if let Some(series) = self.series.get_mut(&(source, provider)) {
+            series.open -= 1;
+        }
         if let Some(path) = self.paths.get_mut(&(source, host)) {
             path.open -= 1;
         }
     }
 
-    pub fn transaction(&mut self, source: IpAddr, host: usize) {
-        self.counts.providers[self.hosts[host].1].transactions += 1;
+    /// Counts a MAIL and says which of its source at the provider it is.
+    pub fn transaction(&mut self, source: IpAddr, host: usize, now: Instant) -> u32 {
+        let provider = self.hosts[host].1;
+        self.counts.providers[provider].transactions += 1;
+        let number = self.next_transaction(source, provider);
+        self.note_at(now, source, provider, |tally| tally.transactions += 1);
         let started = self.started;
         self.paths.entry((source, host)).or_default().second(started).transactions += 1;
+        number
     }
 
     /// Counts one recipient of an accepted message; `answered`: whether the world will say so.
@@ -189,7 +278,9 @@ impl Ledger {
     ) {
         let (address, key) = recipient;
         self.counts.accepted += 1;
-        let provider = &mut self.counts.providers[self.hosts[host].1];
+        let number = self.hosts[host].1;
+        self.note(source, number, |tally| tally.accepted += 1);
+        let provider = &mut self.counts.providers[number];
         provider.accepted += 1;
         provider.accepted_over_tls += u64::from(tls);
         let started = self.started;

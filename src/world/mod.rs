@@ -8,9 +8,11 @@
 //! A leaf: knows addresses, and nothing of campaigns, schedules or the engine.
 //!
 //! `plan` works the file out · `zone`, `dns` answer queries · `server` accepts, `dialog` speaks SMTP
-//! over a `wire`, `line` delays · `limits` refuse · `ledger` counts · `verify` checks signatures.
+//! over a `wire`, `line` delays · `limits`, `block`, `greylist` refuse · `ledger`, `series` count ·
+//! `verify` checks signatures.
 
 pub mod audit;
+mod block;
 mod ca;
 mod chance;
 pub mod counts;
@@ -18,6 +20,7 @@ mod dialog;
 mod dns;
 pub mod fate;
 pub mod file;
+mod greylist;
 mod ledger;
 mod limits;
 mod line;
@@ -27,6 +30,7 @@ pub mod measure;
 mod phrases;
 mod plan;
 pub mod sample;
+mod series;
 mod server;
 mod shared;
 mod transaction;
@@ -38,6 +42,7 @@ use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +50,7 @@ use crate::address::AddressRef;
 
 pub use audit::Audit;
 pub use ca::CaError;
-pub use counts::Counts;
+pub use counts::{Counts, Greylisting};
 pub use fate::{Expectation, Fate, FateCounts};
 pub use file::{FileError, WorldFile};
 pub use plan::PlanError;
@@ -186,9 +191,19 @@ impl World {
         self.shared.ledger().record(address.key()).accepted
     }
 
-    /// How often RCPT TO asked for the address, greylisted times not counted.
+    /// How often RCPT TO asked for the address, greylisted and blocked times not counted.
     pub fn attempts(&self, address: &AddressRef<'_>) -> u32 {
         self.shared.ledger().record(address.key()).attempts
+    }
+
+    /// How the address fared with the greylist; `None` where nobody asked or there is none.
+    pub fn greylisting(&self, address: &AddressRef<'_>) -> Option<Greylisting> {
+        self.shared.ledger().greylisting(address.key())
+    }
+
+    /// Real time since the start: the clock of the slices in [`Counts`].
+    pub fn age(&self) -> Duration {
+        self.shared.started.elapsed()
     }
 
     /// What the world has seen so far.

@@ -7,9 +7,11 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use super::block::Block;
 use super::chance;
 use super::file::{DnsKind, Extension, HostState, ProviderFile, Stage, TroubleFile, WorldFile};
-use super::measure::Rate;
+use super::limits::Rates;
+use super::measure::{Rate, Span};
 
 /// Why a checked file still makes no world.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +50,9 @@ pub(crate) struct Provider {
     pub file: ProviderFile,
     /// Hosts of each operator, as indices into `Plan::hosts`.
     pub operators: Vec<Vec<usize>>,
-    /// Rates turned to real time.
-    pub messages: Option<Rate>,
-    pub connection_rate: Option<Rate>,
+    /// In real time, as are the blocks and the delay.
+    pub rates: Rates,
+    pub blocks: Vec<Block>,
     pub greylist_delay: Duration,
 }
 
@@ -113,12 +115,15 @@ impl Plan {
         let mut provider = Provider {
             name: file.name.get_ref().clone(),
             operators: Vec::with_capacity(operators),
-            messages: file.limits.messages.map(|rate| self.in_real_time(rate)),
-            connection_rate: file.limits.connection_rate.map(|rate| self.in_real_time(rate)),
-            greylist_delay: file
-                .greylist
-                .as_ref()
-                .map_or(Duration::ZERO, |greylist| greylist.delay.0.div_f64(self.time_factor)),
+            rates: Rates {
+                messages: file.limits.messages.map(|rate| self.rate_in_real_time(rate)),
+                connections: file.limits.connection_rate.map(|rate| self.rate_in_real_time(rate)),
+                window: file.limits.window,
+                penalty: file.limits.penalty.map(|penalty| self.in_real_time(penalty)),
+            },
+            blocks: file.blocks.iter().map(|block| Block::new(block, self.time_factor)).collect(),
+            greylist_delay: self
+                .in_real_time(file.greylist.as_ref().map(|greylist| greylist.delay).unwrap_or_default()),
             file: file.clone(),
         };
         for operator in 0..operators {
@@ -184,8 +189,12 @@ impl Plan {
         Ok(())
     }
 
-    fn in_real_time(&self, rate: Rate) -> Rate {
-        Rate { count: rate.count, per: rate.per.div_f64(self.time_factor) }
+    fn in_real_time(&self, span: Span) -> Duration {
+        span.0.div_f64(self.time_factor)
+    }
+
+    fn rate_in_real_time(&self, rate: Rate) -> Rate {
+        Rate { count: rate.count, per: self.in_real_time(Span(rate.per)) }
     }
 
     /// The trouble of the address with this key, if it has one; an address has at most one.

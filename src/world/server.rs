@@ -54,6 +54,23 @@ impl Visit {
     pub fn host_name(&self) -> &str {
         &self.shared.plan.hosts[self.host].name
     }
+
+    /// The reply to a source that is blocked at this stage, counted as given; `transaction`: the
+    /// number of its MAIL.
+    pub fn block(&self, stage: Stage, transaction: u32, now: Instant) -> Option<&str> {
+        let provider = self.provider();
+        let age = now - self.shared.started;
+        let block =
+            provider.blocks.iter().find(|block| block.strikes(self.source, stage, age, transaction))?;
+        self.shared.ledger().blocked(self.source, self.provider_number(), now);
+        Some(block.reply.as_deref().unwrap_or(provider.file.style.phrases().permanent))
+    }
+
+    /// As `block`, where no MAIL has come in the session yet.
+    pub fn block_of_session(&self, stage: Stage) -> Option<&str> {
+        let next = self.shared.ledger().next_transaction(self.source, self.provider_number());
+        self.block(stage, next, Instant::now())
+    }
 }
 
 /// A connection's place in the counts and limits, given back once, at the latest when dropped.
@@ -150,11 +167,15 @@ async fn settle(shared: &Shared, host: usize, source: IpAddr) {
 
 /// Takes a place within the limits, or says what to reply in place of a greeting.
 fn admission(visit: &Visit) -> Option<String> {
+    if let Some(reply) = visit.block_of_session(Stage::Greeting) {
+        return Some(reply.to_owned());
+    }
     let number = visit.provider_number();
     let limits = &visit.provider().file.limits;
     let phrases = visit.provider().file.style.phrases();
+    let now = Instant::now();
     let mut gate = visit.shared.gate(visit.host);
-    let (limit, reply) = if !gate.take_connection(visit.source, Instant::now()) {
+    let (limit, reply) = if !gate.take_connection(visit.source, now) {
         (Limit::ConnectionRate, limits.rate_reply.as_deref().unwrap_or(phrases.rate))
     } else if let Some(limit) = gate.is_full(visit.source) {
         (limit, limits.connections_reply.as_deref().unwrap_or(phrases.connections))
@@ -164,7 +185,7 @@ fn admission(visit: &Visit) -> Option<String> {
         return None;
     };
     drop(gate);
-    visit.shared.ledger().breach(number, visit.source, limit);
+    visit.shared.ledger().breach(number, visit.source, limit, now);
     Some(reply.to_owned())
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use super::WorldError;
@@ -20,6 +21,7 @@ use super::zone::Zone;
 const CAPTURED_MAX: usize = 50_000;
 
 pub(crate) struct Shared {
+    pub started: Instant,
     pub plan: Plan,
     pub zone: Zone,
     pub verifier: Verifier,
@@ -65,15 +67,18 @@ impl Shared {
                     .map_err(|error| WorldError::Io { what: format!("maildir {}", path.display()), error })
             })
             .transpose()?;
+        let started = Instant::now();
         let gates = plan.gates.iter().map(|provider| {
             let provider = &plan.providers[*provider];
-            Mutex::new(Gate::new(provider.file.limits.clone(), provider.messages, provider.connection_rate))
+            Mutex::new(Gate::new(provider.file.limits.clone(), provider.rates, started))
         });
         let ledger = Ledger::new(
+            started,
             plan.providers.iter().map(|provider| provider.name.clone()),
             plan.hosts.iter().map(|host| (host.name.clone(), host.provider)).collect(),
         );
         Ok(Self {
+            started,
             zone: Zone::new(&plan),
             verifier: Verifier::new(),
             maildir,

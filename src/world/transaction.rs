@@ -9,6 +9,8 @@ use super::shared::CapturedMessage;
 #[derive(Default)]
 pub(crate) struct Transaction<'a> {
     pub return_path: Option<String>,
+    /// Which of its source at the provider it is.
+    pub number: u32,
     pub recipients: Vec<Recipient>,
     pub trouble: Option<&'a TroubleFile>,
     /// Whether all content so far fitted.

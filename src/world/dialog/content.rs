@@ -1,6 +1,7 @@
 //! DATA and BDAT: the content comes in, is broken off, refused, or accepted with an answer or without.
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::{Dialog, End};
 use crate::world::file::{Stage, TroubleFile};
@@ -86,6 +87,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Dialog<'a, '_, S> {
     async fn answer_content(&mut self, transaction: Transaction<'a>, content: &[u8]) -> Result<(), End> {
         if transaction.too_long {
             return self.reply("552 5.3.4 Message is longer than allowed", "").await;
+        }
+        if let Some(reply) = self.visit.block(Stage::Content, transaction.number, Instant::now()) {
+            for recipient in &transaction.recipients {
+                self.visit.shared.ledger().undo_attempt(recipient.key);
+            }
+            return self.reply(reply, "").await;
         }
         if let Some(trouble) = transaction.trouble.filter(|trouble| trouble.stage() <= Stage::BeforeReply) {
             let address = transaction.recipients.first().map_or("", |first| first.address.as_str());

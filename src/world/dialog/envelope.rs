@@ -6,10 +6,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::syntax::path;
-use super::{Dialog, End};
+use super::{Dialog, End, reply_of};
 use crate::address::AddressRef;
 use crate::world::counts::Limit;
-use crate::world::file::{Extension, Stage};
+use crate::world::file::{Extension, Stage, TroubleFile};
+use crate::world::greylist::Asked;
 use crate::world::transaction::Recipient;
 
 /// Recipients of one transaction (RFC 5321 §4.5.3.1.8).
@@ -25,10 +26,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Dialog<'a, '_, S> {
         }
         let (visit, number) = (self.visit, self.visit.provider_number());
         let ordinal = visit.shared.hosts[visit.host].transactions.fetch_add(1, Ordering::Relaxed) + 1;
-        visit.shared.ledger().transaction(visit.source, visit.host);
+        let now = Instant::now();
+        let transaction = visit.shared.ledger().transaction(visit.source, visit.host, now);
         self.session.messages += 1;
-        if let Some((limit, reply)) = self.limit_reached() {
-            visit.shared.ledger().breach(number, visit.source, limit);
+        if let Some(reply) = visit.block(Stage::Mail, transaction, now) {
+            return self.reply(reply, "").await;
+        }
+        if let Some((limit, reply)) = self.limit_reached(now) {
+            visit.shared.ledger().breach(number, visit.source, limit, now);
             visit.shared.ledger().refused(number, reply);
             return self.reply(reply, "").await;
         }
@@ -43,11 +48,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Dialog<'a, '_, S> {
         }
         self.session.smtputf8 = parameters.split(' ').any(|p| p.eq_ignore_ascii_case("SMTPUTF8"));
         self.session.transaction.return_path = Some(path.to_owned());
+        self.session.transaction.number = transaction;
         self.reply("250 2.1.0 Sender OK", "").await
     }
 
     /// The limit that this MAIL command exceeds, if one, and the reply to it.
-    fn limit_reached(&self) -> Option<(Limit, &'a str)> {
+    fn limit_reached(&self, now: Instant) -> Option<(Limit, &'a str)> {
         let file = &self.visit.provider().file;
         let phrases = file.style.phrases();
         if file.limits.messages_per_connection.is_some_and(|max| self.session.messages > max) {
@@ -55,9 +61,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Dialog<'a, '_, S> {
             return Some((Limit::MessagesPerConnection, own.unwrap_or(phrases.messages_per_connection)));
         }
         let mut gate = self.visit.shared.gate(self.visit.host);
-        let allowed = gate.take_message(self.visit.source, Instant::now());
-        let own = file.limits.rate_reply.as_deref();
-        (!allowed).then(|| (Limit::MessageRate, own.unwrap_or(phrases.rate)))
+        let limit = gate.take_message(self.visit.source, now).err()?;
+        let rate = file.limits.rate_reply.as_deref().unwrap_or(phrases.rate);
+        let penalty = file.limits.penalty_reply.as_deref().filter(|_| limit == Limit::Penalty);
+        Some((limit, penalty.unwrap_or(rate)))
     }
 
     /// Parameters of extensions that were not offered are errors (RFC 5321 §4.1.1.11).
@@ -105,20 +112,49 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Dialog<'a, '_, S> {
         if self.session.transaction.recipients.len() >= RECIPIENTS_MAX {
             return self.reply("452 4.5.3 Too many recipients", &text).await;
         }
+        if let Some(reply) = visit.block(Stage::Rcpt, self.session.transaction.number, Instant::now()) {
+            return self.reply(reply, &text).await;
+        }
         let key = address.key();
-        let plan = &visit.shared.plan;
-        let greylist = plan.is_greylisted(number, key).then_some(plan.providers[number].greylist_delay);
-        let Some(attempt) = visit.shared.ledger().attempt(key, greylist) else {
-            visit.shared.ledger().provider(number).greylisted += 1;
-            return self.reply(visit.provider().file.style.phrases().greylist, &text).await;
-        };
-        let trouble = plan.trouble_of(number, key).filter(|trouble| trouble.strikes(attempt));
+        if let Some(reply) = self.greylisted(key) {
+            return self.reply(reply, &text).await;
+        }
+        let attempt = visit.shared.ledger().attempt(key);
+        let trouble = visit.shared.plan.trouble_of(number, key).filter(|trouble| trouble.strikes(attempt));
         if let Some(trouble) = trouble.filter(|trouble| trouble.stage() == Stage::Rcpt) {
+            self.note_refused_recipient(trouble);
             return self.strike(trouble, &text).await;
         }
+        visit.shared.ledger().note(visit.source, number, |tally| tally.recipients_taken += 1);
         let transaction = &mut self.session.transaction;
         transaction.trouble = transaction.trouble.or(trouble);
         transaction.recipients.push(Recipient { address: text, key });
         self.reply("250 2.1.5 Recipient OK", "").await
+    }
+
+    /// The reply to a recipient who is to come again, if the greylist wants that.
+    fn greylisted(&self, key: u128) -> Option<&'a str> {
+        let (visit, number) = (self.visit, self.visit.provider_number());
+        let provider = visit.provider();
+        let greylist = provider.file.greylist.as_ref()?;
+        if !visit.shared.plan.is_greylisted(number, key) {
+            return None;
+        }
+        let return_path = self.session.transaction.return_path.as_deref().unwrap_or("");
+        let asked = Asked { source: visit.source, return_path, key };
+        let passes =
+            visit.shared.ledger().passes_greylist(asked, number, greylist.by, provider.greylist_delay);
+        let reply = greylist.reply.as_deref().unwrap_or(provider.file.style.phrases().greylist);
+        (!passes).then_some(reply)
+    }
+
+    /// Counts a RCPT TO that is refused, if it is by a reply.
+    fn note_refused_recipient(&self, trouble: &TroubleFile) {
+        let Some(reply) = reply_of(trouble, self.visit) else { return };
+        let for_good = reply.starts_with('5');
+        self.visit.shared.ledger().note(self.visit.source, self.visit.provider_number(), |tally| {
+            tally.recipients_refused += u32::from(for_good);
+            tally.recipients_deferred += u32::from(!for_good);
+        });
     }
 }

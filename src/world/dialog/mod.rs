@@ -148,6 +148,9 @@ impl<'a, 'w, S: AsyncRead + AsyncWrite + Unpin> Dialog<'a, 'w, S> {
         if let Some(trouble) = self.session_trouble(Stage::Ehlo, self.visit.ordinal) {
             return self.strike(trouble, "").await;
         }
+        if let Some(reply) = self.visit.block_of_session(Stage::Ehlo) {
+            return self.reply(reply, "").await;
+        }
         let provider = self.visit.provider();
         if !provider.file.ehlo {
             return self.reply("502 5.5.1 Command not implemented", "").await;
@@ -181,6 +184,9 @@ impl<'a, 'w, S: AsyncRead + AsyncWrite + Unpin> Dialog<'a, 'w, S> {
     }
 
     async fn helo(&mut self, name: &str) -> Result<(), End> {
+        if let Some(reply) = self.visit.block_of_session(Stage::Ehlo) {
+            return self.reply(reply, "").await;
+        }
         if name.trim().is_empty() {
             return self.reply("501 5.5.4 HELO needs a name", "").await;
         }

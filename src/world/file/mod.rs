@@ -3,6 +3,8 @@
 //! Unknown keys are errors. Nothing is decided here: `plan` gives hosts their addresses
 //! and domains their operators. Defaults stand beside the keys they belong to.
 
+mod block;
+mod limits;
 mod provider;
 mod trouble;
 
@@ -12,9 +14,10 @@ use serde::Deserialize;
 
 use super::measure::Span;
 
+pub use block::{BlockFile, Sources};
+pub use limits::{Greylist, GreylistBy, LimitsFile, WindowKind};
 pub use provider::{
-    DnsFault, DnsKind, Extension, Generate, Greylist, HostState, LimitsFile, MxFile, ProviderFile, ReplyFlow,
-    Slow, TlsKind,
+    DnsFault, DnsKind, Extension, Generate, HostState, MxFile, ProviderFile, ReplyFlow, Slow, TlsKind,
 };
 pub use trouble::{FaultKind, Stage, TroubleFile};
 
@@ -128,6 +131,39 @@ mod tests {
             [[provider.trouble]]\nfault = \"mailbox-full\"\nshare = 0.7\n";
         assert!(complaint(text).starts_with("w.toml:2:"), "{}", complaint(text));
         assert!(complaint(text).contains("more than 1"));
+    }
+
+    #[test]
+    fn a_block_says_whom_it_means_where_and_when() {
+        let block = |keys: &str| {
+            let text = format!(
+                "[[provider]]\nname = \"a\"\nmx = [{{ host = \"mx.a.test\" }}]\n[[provider.block]]\n{keys}\n"
+            );
+            WorldFile::parse("w.toml", &text).map_err(|error| error.to_string())
+        };
+        let file = block("source = [\"127.30.0.1\", \"::1\"]").unwrap();
+        let block_file = &file.providers[0].blocks[0];
+        assert!(block_file.source.contains([127, 30, 0, 1].into()));
+        assert!(!block_file.source.contains([127, 30, 0, 2].into()));
+        assert_eq!((block_file.stage, block_file.after), (Stage::Mail, 1));
+        assert!(block("source = \"all\"\nfrom = \"1h\"\nuntil = \"2h\"").is_ok());
+        for (keys, complaint) in [
+            ("source = \"everyone\"", "neither an address"),
+            ("source = \"all\"\nstage = \"data\"", "a block is at"),
+            ("source = \"all\"\nreply = \"250 OK\"", "no reply that fits"),
+            ("source = \"all\"\nfrom = \"2h\"\nuntil = \"2h\"", "ends after it begins"),
+            ("source = \"all\"\nafter = 0", "counted from 1"),
+        ] {
+            let error = block(keys).unwrap_err();
+            assert!(error.contains(complaint), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_penalty_without_a_rate_is_refused() {
+        let text =
+            "[[provider]]\nname = \"a\"\nmx = [{ host = \"mx.a.test\" }]\nlimits = { penalty = \"2h\" }\n";
+        assert!(complaint(text).contains("a penalty needs a rate"));
     }
 
     #[test]

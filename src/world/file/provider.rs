@@ -1,13 +1,15 @@
-//! A provider in the file: domains, DNS, hosts, extensions, TLS, delays, limits.
+//! A provider in the file: domains, DNS, hosts, extensions, TLS, delays; what it refuses stands beside.
 
 use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::block::BlockFile;
+use super::limits::{Greylist, LimitsFile};
 use super::trouble::TroubleFile;
 use crate::world::fate::Fate;
-use crate::world::measure::{Rate, Span};
+use crate::world::measure::Span;
 use crate::world::phrases::Style;
 
 /// Who operates some domains, and how their servers behave.
@@ -60,6 +62,9 @@ pub struct ProviderFile {
     pub greylist: Option<Greylist>,
     #[serde(default, rename = "trouble")]
     pub troubles: Vec<TroubleFile>,
+    /// Sources that are not welcome here, or not for a while; the first that fits answers.
+    #[serde(default, rename = "block")]
+    pub blocks: Vec<BlockFile>,
     /// Overrides what is worked out for every address here.
     pub expect: Option<Fate>,
 }
@@ -212,33 +217,6 @@ pub struct Slow {
     pub octets_per_second: u32,
 }
 
-/// What each operator allows; rates in world time and for each source address, over all its hosts.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LimitsFile {
-    /// All operators of the provider count together.
-    #[serde(default)]
-    pub provider_wide: bool,
-    pub connections_per_source: Option<u32>,
-    pub connections: Option<u32>,
-    pub messages_per_connection: Option<u32>,
-    pub messages: Option<Rate>,
-    pub connection_rate: Option<Rate>,
-    /// Replies in place of the style's own.
-    pub connections_reply: Option<String>,
-    pub messages_per_connection_reply: Option<String>,
-    pub rate_reply: Option<String>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Greylist {
-    /// World time from the first RCPT TO of an address.
-    pub delay: Span,
-    #[serde(default = "one")]
-    pub share: f64,
-}
-
 impl ProviderFile {
     pub(super) fn check(&self) -> Result<(), String> {
         let in_share = |share: f64| (0.0..=1.0).contains(&share);
@@ -260,6 +238,9 @@ impl ProviderFile {
         if self.slow.as_ref().is_some_and(|slow| !in_share(slow.share) || slow.octets_per_second == 0) {
             return Err("slow needs a share from 0 to 1 and octets_per_second above 0".to_owned());
         }
+        self.limits.check()?;
+        self.greylist.iter().try_for_each(Greylist::check)?;
+        self.blocks.iter().try_for_each(BlockFile::check)?;
         self.troubles.iter().try_for_each(TroubleFile::check)
     }
 }

@@ -97,11 +97,7 @@ impl TroubleFile {
             return Err("a trouble has a reply exactly when its fault is one".to_owned());
         }
         if let Some(reply) = &self.reply {
-            let code = reply.get(..3).unwrap_or("");
-            let good = code.starts_with(['2', '4', '5']) && code.bytes().all(|b| b.is_ascii_digit());
-            if !good || reply.contains('\r') {
-                return Err(format!("{reply:?} is no reply; write it like \"451 4.3.0 later\""));
-            }
+            check_reply(reply, &['2', '4', '5'])?;
         }
         let silent = matches!(self.stage(), Stage::BeforeReply | Stage::AfterAccept | Stage::Connect);
         if silent && self.fault.has_reply() {
@@ -109,6 +105,20 @@ impl TroubleFile {
         }
         Ok(())
     }
+}
+
+/// Whether the text is a reply that refuses.
+pub(super) fn check_refusal(reply: &str) -> Result<(), String> {
+    check_reply(reply, &['4', '5'])
+}
+
+fn check_reply(reply: &str, classes: &[char]) -> Result<(), String> {
+    let code = reply.get(..3).unwrap_or("");
+    let good = code.starts_with(classes) && code.bytes().all(|b| b.is_ascii_digit());
+    if !good || reply.contains('\r') {
+        return Err(format!("{reply:?} is no reply that fits here; write it like \"451 4.3.0 later\""));
+    }
+    Ok(())
 }
 
 impl FaultKind {
