@@ -119,7 +119,7 @@ smtp_port = 2525
 sessions_total = 50
 [dns]
 servers = ["127.0.0.1:5354"]
-[limits]
+[shaping.default]
 sessions = 50
 messages = "unlimited"
 connections = "unlimited"

@@ -42,7 +42,7 @@ state = "state"
 smtp_port = 5355
 [dns]
 servers = ["127.0.0.1:5355"]
-[limits]
+[shaping.default]
 sessions = 1
 messages = "unlimited"
 messages_per_session = 1000000

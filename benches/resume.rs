@@ -35,7 +35,7 @@ const SEGMENT_ROWS: u64 = 262_144;
 const DOMAINS: u64 = 50;
 const DEFERRED_EVERY: u64 = 20;
 /// Not so fast that nobody is left for the second time.
-const SETTINGS: &str = "[limits]\nmessages = \"200/s\"\n";
+const SETTINGS: &str = "[shaping.default]\nmessages = \"200/s\"\n";
 const WORLD: &str = "[[provider]]\nname = \"sink\"\ngenerate = { count = 50, pattern = \"d{n}.test\" }\n\
                      extensions = [\"pipelining\"]\nmx = [{ host = \"mx.sink.test\" }]\n";
 const CAMPAIGN: &str = "name = \"resume\"\nfrom = \"News <news@sender.test>\"\n\

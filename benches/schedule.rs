@@ -14,8 +14,13 @@ fn filled(domains: u32, sites: u32) -> (Queues, Vec<postroad::outcome::SiteId>) 
     let mut queues = Queues::new(Skip::default());
     let ids: Vec<_> = (0..sites)
         .map(|n| {
-            let site =
-                Site { name: format!("mx{n}.test"), exchanges: Vec::new(), provider: None, implicit: false };
+            let site = Site {
+                name: format!("mx{n}.test"),
+                exchanges: Vec::new(),
+                provider: None,
+                implicit: false,
+                own_limits_of: None,
+            };
             queues.site(&Arc::new(site)).0
         })
         .collect();

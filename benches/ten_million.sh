@@ -43,7 +43,7 @@ state = "state"
 smtp_port = 2526
 [dns]
 servers = ["127.0.0.1:5356"]
-[limits]
+[shaping.default]
 messages = "unlimited"
 connections = "unlimited"
 messages_per_session = 1000000

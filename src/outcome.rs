@@ -9,7 +9,7 @@ use crate::envelope::Entry;
 use crate::reply::{EnhancedCode, Reply};
 
 /// Where in a session something happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Stage {
     Route = 0,

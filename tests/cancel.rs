@@ -14,7 +14,7 @@ async fn what_paths_and_sessions_hold_is_cancelled_too() {
     // Some six messages a second over one connection, with a queue behind it.
     let world = "[[provider]]\nname = \"p\"\ndomains = [\"p.test\"]\nextensions = []\nlatency = \"20ms\"\n\
         [[provider.mx]]\nhost = \"mx.p.test\"\n";
-    let stage = Stage::new(world, "[limits]\nsessions = 1\nmessages = \"unlimited\"\n");
+    let stage = Stage::new(world, "[shaping.default]\nsessions = 1\nmessages = \"unlimited\"\n");
     let run = stage.run(&stage.campaign(&list(200, |_| "p.test".into()), ""));
     let running = stage.start(run.clone()).await.unwrap();
     while stage.counts().accepted < 5 {

@@ -98,7 +98,7 @@ fn config_prints_settings_that_it_reads_back_alike() {
     std::fs::write(folder.path().join("postroad.toml"), &first.stdout).unwrap();
     let second = postroad(folder.path(), &["config"]);
     assert_eq!(text(&first.stdout), text(&second.stdout));
-    assert!(text(&first.stdout).contains("[providers.google]"));
+    assert!(text(&first.stdout).contains("[shaping.provider.google]"));
 }
 
 #[test]

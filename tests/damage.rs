@@ -23,7 +23,7 @@ extensions = ["pipelining"]
 latency = "3ms"
 mx = [{ host = "mx.pipelining.test" }]
 "#;
-const SETTINGS: &str = "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
+const SETTINGS: &str = "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
 
 fn domain(number: usize) -> String {
     ["a.test", "b.test", "c.test"][number % 3].into()

@@ -12,7 +12,7 @@ fn world(extensions: &str) -> String {
 }
 
 async fn everyone_once(extensions: &str) {
-    let stage = Stage::new(&world(extensions), "[limits]\nmessages = \"unlimited\"\n");
+    let stage = Stage::new(&world(extensions), "[shaping.default]\nmessages = \"unlimited\"\n");
     let report =
         stage.send(&list(500, |n| if n % 2 == 0 { "a.test".into() } else { "b.test".into() }), "").await;
     assert_eq!((report.totals.rows, report.totals.delivered, report.finished), (500, 500, true));

@@ -18,7 +18,7 @@ extensions = ["pipelining", "chunking"]
 latency = "2ms"
 mx = [{ host = "mx.chunking.test" }]
 "#;
-const SETTINGS: &str = "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
+const SETTINGS: &str = "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
 const MIB: u64 = 1 << 20;
 
 /// A stage whose state is on a disk of its own; `None` where that is not permitted.

@@ -28,8 +28,8 @@ const RECIPIENTS: usize = 6;
 
 /// Longer than the node's patience below, so that it is the node that gives up.
 const STALL: &str = "450ms";
-const SETTINGS: &str = "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\nidle = \"200ms\"\n\
-    [timeouts]\nconnect = \"300ms\"\ngreeting = \"300ms\"\nehlo = \"300ms\"\nstarttls = \"300ms\"\n\
+const SETTINGS: &str = "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\nidle = \"200ms\"\n\
+    [shaping.default.timeouts]\nconnect = \"300ms\"\ngreeting = \"300ms\"\nehlo = \"300ms\"\nstarttls = \"300ms\"\n\
     mail = \"300ms\"\nrcpt = \"300ms\"\ndata_start = \"300ms\"\ncontent_write = \"300ms\"\n\
     content_end = \"300ms\"\nquit = \"200ms\"\n";
 const RETRY: &str = "[retry]\nschedule = [\"50ms\", \"100ms\"]\nexpiry = \"6s\"\n";

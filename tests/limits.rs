@@ -51,7 +51,7 @@ fn assert_rate(paths: &[&PathCounts], what: impl Fn(&SecondCounts) -> u32, per_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_of_a_path_keep_its_rate() {
-    let settings = format!("[limits]\nmessages = \"40/s\"\nsessions = 2\n{TWO_SOURCES}");
+    let settings = format!("[shaping.default]\nmessages = \"40/s\"\nsessions = 2\n{TWO_SOURCES}");
     let stage = delivered(&world(2, ""), &settings, "", 320, 2).await;
     let counts = stage.counts();
     assert_eq!(counts.paths.len(), 4, "two sites from two sources");
@@ -62,14 +62,15 @@ async fn messages_of_a_path_keep_its_rate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stated_burst_is_all_that_comes_at_once() {
-    let stage = delivered(&world(1, ""), "[limits]\nmessages = \"600/min burst 8\"\n", "", 28, 1).await;
+    let stage =
+        delivered(&world(1, ""), "[shaping.default]\nmessages = \"600/min burst 8\"\n", "", 28, 1).await;
     let counts = stage.counts();
     assert_rate(&[&counts.paths[0]], |second| second.transactions, 10, 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_of_a_path_keep_their_rate() {
-    let settings = "[limits]\nconnections = \"10/s\"\nmessages_per_session = 1\n";
+    let settings = "[shaping.default]\nconnections = \"10/s\"\nmessages_per_session = 1\n";
     let stage = delivered(&world(1, ""), settings, "", 21, 1).await;
     let counts = stage.counts();
     assert_rate(&[&counts.paths[0]], |second| second.connections, 10, 1);
@@ -78,7 +79,7 @@ async fn connections_of_a_path_keep_their_rate() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_of_a_path_stay_within_their_number() {
-    let settings = "[limits]\nsessions = 3\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
+    let settings = "[shaping.default]\nsessions = 3\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
     let stage = delivered(&world(2, "latency = \"5ms\""), settings, "", 1_000, 2).await;
     for path in stage.counts().paths {
         assert_eq!(path.connections_peak, 3, "there was work for more");
@@ -87,7 +88,7 @@ async fn sessions_of_a_path_stay_within_their_number() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_of_the_node_stay_within_their_number() {
-    let unlimited = "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
+    let unlimited = "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
     let settings = format!("sessions_total = 4\n{unlimited}");
     let stage = delivered(&world(10, "latency = \"2ms\""), &settings, "", 300, 10).await;
     assert_eq!(stage.counts().providers[0].connections_peak, 4);
@@ -99,8 +100,8 @@ async fn sessions_of_the_node_stay_within_their_number() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_providers_ceilings_hold_over_its_sites_and_our_sources() {
     let settings = format!(
-        "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n\
-         [providers.p]\nmx = [\".p.test\"]\nsessions_total = 3\nmessages_total = \"60/s\"\n{TWO_SOURCES}"
+        "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n\
+         [shaping.provider.p]\nmx = [\".p.test\"]\nsessions_total = 3\nmessages_total = \"60/s\"\n{TWO_SOURCES}"
     );
     let stage = delivered(&world(3, ""), &settings, "", 150, 3).await;
     let counts = stage.counts();
@@ -112,8 +113,8 @@ async fn a_providers_ceilings_hold_over_its_sites_and_our_sources() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_providers_connections_keep_their_rate_over_its_sites() {
-    let settings = "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\nmessages_per_session = 1\n\
-        [providers.p]\nmx = [\".p.test\"]\nconnections_total = \"15/s\"\n";
+    let settings = "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\nmessages_per_session = 1\n\
+        [shaping.provider.p]\nmx = [\".p.test\"]\nconnections_total = \"15/s\"\n";
     let stage = delivered(&world(3, ""), settings, "", 30, 3).await;
     let counts = stage.counts();
     let paths: Vec<&PathCounts> = counts.paths.iter().collect();
@@ -128,15 +129,14 @@ async fn a_session_carries_so_many_messages_and_no_more() {
         "[[provider]]\nname = \"p\"\ndomains = [\"d1.test\"]\nextensions = [\"pipelining\", \"chunking\"]\n\
          mx = [{{ host = \"mx.p.test\" }}]\n{more}"
     );
-    let settings =
-        "[limits]\nmessages_per_session = 7\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
+    let settings = "[shaping.default]\nmessages_per_session = 7\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
     let stage = delivered(&world, settings, "", 100, 1).await;
     assert!(stage.counts().providers[0].connections >= 15);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_campaigns_rate_holds_over_everything() {
-    let settings = format!("[limits]\nmessages = \"unlimited\"\n{TWO_SOURCES}");
+    let settings = format!("[shaping.default]\nmessages = \"unlimited\"\n{TWO_SOURCES}");
     let stage = delivered(&world(4, ""), &settings, "[limits]\nmessages = \"50/s\"\n", 150, 4).await;
     let counts = stage.counts();
     let paths: Vec<&PathCounts> = counts.paths.iter().collect();
@@ -145,7 +145,7 @@ async fn the_campaigns_rate_holds_over_everything() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_gives_no_second_burst() {
-    let stage = Stage::new(&world(1, ""), "[limits]\nmessages = \"10/s burst 10\"\n");
+    let stage = Stage::new(&world(1, ""), "[shaping.default]\nmessages = \"10/s burst 10\"\n");
     let run = stage.run(&stage.campaign(&list(30, |_| "d1.test".into()), ""));
     for _ in 0..2 {
         let running = stage.start(run.clone()).await.unwrap();
@@ -164,7 +164,8 @@ async fn a_restart_gives_no_second_burst() {
 async fn a_path_that_slept_gives_no_second_burst() {
     // Each round of five is deferred; in between, the path has nothing to do and goes.
     let more = "trouble = [{ stage = \"rcpt\", fault = \"4yz\" }]";
-    let settings = "[limits]\nmessages = \"5/min burst 5\"\nidle = \"100ms\"\nconnections = \"unlimited\"\n";
+    let settings =
+        "[shaping.default]\nmessages = \"5/min burst 5\"\nidle = \"100ms\"\nconnections = \"unlimited\"\n";
     let stage = Stage::new(&world(1, more), settings);
     let extra = "[retry]\nschedule = [\"1300ms\"]\njitter = 0.0\n";
     let run = stage.run(&stage.campaign(&list(5, |_| "d1.test".into()), extra));
@@ -180,7 +181,7 @@ async fn a_path_that_slept_gives_no_second_burst() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sources_share_the_work_by_weight() {
     let settings = format!(
-        "[limits]\nsessions = 4\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n{TWO_SOURCES}\
+        "[shaping.default]\nsessions = 4\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n{TWO_SOURCES}\
          [pools.default]\na = 3\nb = 1\n"
     );
     let stage = delivered(&world(1, "latency = \"5ms\""), &settings, "", 1_200, 1).await;

@@ -10,7 +10,8 @@ use support::ends::{assert_right, endings};
 use support::{Stage, list};
 
 /// One session, so that all recipients share its window.
-const SETTINGS: &str = "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\nsessions = 1\n";
+const SETTINGS: &str =
+    "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\nsessions = 1\n";
 const RETRY: &str = "[retry]\nschedule = [\"50ms\"]\nexpiry = \"1500ms\"\n";
 const RECIPIENTS: usize = 200;
 

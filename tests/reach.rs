@@ -23,7 +23,7 @@ async fn a_road_that_leads_out_of_the_world_fails_the_run() {
     let both = |n: usize| if n.is_multiple_of(2) { "inside.test".into() } else { "outside.test".into() };
     let run = stage.run(&stage.campaign(&list(40, both), ""));
 
-    let options = Options { reach: Reach::World(Arc::new(addresses)) };
+    let options = Options::new(Reach::World(Arc::new(addresses)));
     let running = engine::start(stage.node.clone(), run.clone(), options).await.unwrap();
     let watch = running.watch();
     let ended = tokio::time::timeout(Duration::from_secs(20), running.finished()).await;

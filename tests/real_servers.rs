@@ -61,7 +61,7 @@ impl Road {
                 )
             })
             .collect();
-        let mut stage = Stage::new(&world, "[limits]\nmessages = \"unlimited\"\n");
+        let mut stage = Stage::new(&world, "[shaping.default]\nmessages = \"unlimited\"\n");
         stage.node.smtp_port = server.port;
         Self { stage, addresses: hosts.iter().map(|(_, address)| *address).collect(), people: Vec::new() }
     }
@@ -95,7 +95,7 @@ impl Road {
         let run = Run::create(&self.stage.node.state, manifest, None).unwrap();
         let port = self.stage.node.smtp_port;
         let reach = self.addresses.iter().map(|address| SocketAddr::from((*address, port))).collect();
-        let options = Options { reach: Reach::World(Arc::new(reach)) };
+        let options = Options::new(Reach::World(Arc::new(reach)));
         let running = engine::start(self.stage.node.clone(), run, options).await.unwrap();
         let report = tokio::time::timeout(PATIENCE, running.finished()).await;
         report.expect("the run should have ended").unwrap()

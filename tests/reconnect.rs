@@ -15,7 +15,8 @@ use support::{Stage, list};
 
 const WORLD: &str =
     "[[provider]]\nname = \"a\"\ndomains = [\"a.test\"]\nmx = [{ host = \"mx.a.test\", state = \"dead\" }]\n";
-const SETTINGS: &str = "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\nsessions = 8\n";
+const SETTINGS: &str =
+    "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\nsessions = 8\n";
 
 /// A server in place of every host of the world; it counts its connections.
 fn server(stage: &mut Stage, treat: impl Fn(TcpStream) + Send + Sync + 'static) -> Arc<AtomicUsize> {
@@ -37,7 +38,7 @@ async fn start(stage: &Stage, recipients: usize, schedule: &str) -> Running {
     let manifest = format!("[retry]\nschedule = {schedule}\n");
     let run = stage.run(&stage.campaign(&list(recipients, |_| "a.test".into()), &manifest));
     // The world does not know of the server; its DNS gives loopback addresses only.
-    engine::start(stage.node.clone(), run, Options { reach: Reach::Internet }).await.unwrap()
+    engine::start(stage.node.clone(), run, Options::new(Reach::Internet)).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,7 +13,7 @@ use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use postroad::address::Domain;
-use postroad::site::{AddressFailure, Providers, Resolver, ResolverSettings, Route, Site};
+use postroad::site::{AddressFailure, Grouping, Providers, Resolver, ResolverSettings, Route, Site};
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -127,8 +127,10 @@ async fn world() -> (Arc<Zone>, ResolverSettings) {
 }
 
 fn resolver(settings: ResolverSettings) -> Resolver {
-    let google = ("google".to_owned(), vec![".google.test".to_owned()]);
-    Resolver::new(settings, Providers::new(vec![google]).unwrap()).unwrap()
+    let google = Providers::new([("google", &[".google.test".to_owned()][..])]);
+    let own_limits = [domain("own.test")].into();
+    let grouping = Grouping { providers: google, own_limits };
+    Resolver::new(settings, grouping).unwrap()
 }
 
 fn domain(name: &str) -> Domain {

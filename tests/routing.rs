@@ -14,8 +14,8 @@ use postroad::smtp::Reach;
 use support::ends::{assert_right, endings};
 use support::{PATIENCE, Stage, list};
 
-const SETTINGS: &str = "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n\
-    [dns]\nttl_min = \"50ms\"\ntimeout = \"200ms\"\nattempts = 1\n[timeouts]\nconnect = \"300ms\"\n";
+const SETTINGS: &str = "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n\
+    [dns]\nttl_min = \"50ms\"\ntimeout = \"200ms\"\nattempts = 1\n[shaping.default.timeouts]\nconnect = \"300ms\"\n";
 
 /// Sends to `count` recipients over the domains in turn; the outcomes must be those the world foresaw.
 async fn sent(world: &str, count: usize, domains: &[&str]) -> (Stage, Run, Report) {
@@ -170,7 +170,7 @@ async fn a_rehearsal_that_is_led_out_of_its_world_fails() {
     let stage = Stage::new(world, "");
     let run = stage.run(&stage.campaign(&list(3, |_| "a.test".into()), ""));
     let reach = Reach::World(Arc::default());
-    let running = engine::start(stage.node.clone(), run, Options { reach }).await.unwrap();
+    let running = engine::start(stage.node.clone(), run, Options::new(reach)).await.unwrap();
     let ended = tokio::time::timeout(PATIENCE, running.finished()).await;
     let error = ended.expect("it should not go on").expect_err("it should fail");
     assert!(matches!(error, EngineError::Escape(address) if stage.world.smtp_addresses().contains(&address)));

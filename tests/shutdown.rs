@@ -22,7 +22,7 @@ extensions = []
 latency = "5ms"
 mx = [{ host = "mx.lockstep.test" }]
 "#;
-const SETTINGS: &str = "[limits]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
+const SETTINGS: &str = "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
 /// Slow enough that a signal finds it at work.
 const PACE: &str = "[limits]\nmessages = \"400/s\"\n";
 

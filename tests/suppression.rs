@@ -49,7 +49,7 @@ async fn who_was_listed_before_the_run_is_not_mailed() {
 /// Adds what `entry` says of each recipient to `file` while a run is under way and most are still
 /// waiting, in queues, in paths and in sessions.
 async fn added_while_under_way(file: impl Fn(&Stage, &Path) -> std::path::PathBuf, entries: &str) {
-    let stage = Stage::new(WORLD, "[limits]\nmessages = \"40/s\"\n");
+    let stage = Stage::new(WORLD, "[shaping.default]\nmessages = \"40/s\"\n");
     let campaign = stage.campaign(&list(160, domain), LISTED);
     append(&campaign.join("never.txt"), "");
     let run = stage.run(&campaign);
@@ -95,7 +95,7 @@ async fn addresses_added_to_the_nodes_list_are_spared_within_a_second() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_for_another_attempt_is_spared_too() {
     let world = format!("{WORLD}[[provider.trouble]]\nstage = \"rcpt\"\nfault = \"4yz\"\nattempts = [1]\n");
-    let stage = Stage::new(&world, "[limits]\nmessages = \"unlimited\"\n");
+    let stage = Stage::new(&world, "[shaping.default]\nmessages = \"unlimited\"\n");
     let campaign =
         stage.campaign(&list(60, domain), &format!("{LISTED}[retry]\nschedule = [\"2s\"]\njitter = 0.0\n"));
     append(&campaign.join("never.txt"), "");

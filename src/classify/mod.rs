@@ -2,20 +2,38 @@
 //!
 //! ```text
 //! rules      a file of rules → a checked set; the shipped one is data/replies.toml
+//!  grammar   the text of a file       pattern  what a text is compared with
+//!  lint      samples that land elsewhere, rules that are never reached
 //! matcher    provider, stage, reply → the first rule that fits, whatever their number
-//! registry   enhanced status codes (RFC 3463, RFC 5248) where no rule fits
-//! normal     a reply without what differs from message to message, so that equal ones group
+//! class      what a class means where a rule says nothing else
+//! registry   enhanced status codes (IANA) where no rule fits; then reply code and stage
+//! failure    what broke without a reply
+//! line       a reply out of a log's line, and the words for stages
 //! ```
 //!
 //! A rule comes first, then the registry, then reply code and stage. What only the last of these knew is
 //! counted and listed as unclassified. Failures that were made here, without a reply, never meet a rule.
 //! Who acts on a verdict is [`crate::feedback`] (the recipient) and [`crate::policy`] (the sending side).
 
+mod class;
+mod failure;
+mod grammar;
+pub mod line;
+mod lint;
+mod matcher;
+mod pattern;
+mod registry;
+mod rules;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::Scope;
+
+pub use class::Defaults;
+pub use failure::of_failure;
+pub use rules::{Place, Rule, Rules, Sample};
 
 /// What kind of answer a reply is. Numbers are stored in journals: never reused, 0 is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -163,6 +181,21 @@ pub struct Verdict {
     /// A person should hear of it.
     pub alert: bool,
     pub by: By,
+}
+
+impl Verdict {
+    /// On what was not a server's refusal.
+    pub fn made_here(class: Class, recipient: RecipientAction) -> Self {
+        Self {
+            class,
+            scope: Scope::Recipient,
+            recipient,
+            measure: None,
+            threshold: None,
+            alert: false,
+            by: By::Engine,
+        }
+    }
 }
 
 /// So many within so long.

@@ -6,9 +6,8 @@ use super::progress::{self, Manner};
 use super::{Exit, say, summary, warn};
 use crate::campaign::run::Run;
 use crate::config::Node;
-use crate::engine;
+use crate::engine::{self, Options};
 use crate::metrics::Report;
-use crate::smtp::Reach;
 
 /// Runs `run` until everyone is settled or someone stops it; writes the report.
 ///
@@ -17,11 +16,11 @@ use crate::smtp::Reach;
 ///
 /// # Errors
 /// Whatever stopped the engine, or the report that could not be written.
-pub fn to_report(node: Node, run: Run, reach: Reach, manner: Manner) -> anyhow::Result<Report> {
+pub fn to_report(node: Node, run: Run, options: Options, manner: Manner) -> anyhow::Result<Report> {
     let report_path = run.report_path();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {
-        let running = engine::start(node, run, engine::Options { reach }).await?;
+        let running = engine::start(node, run, options).await?;
         let watch = running.watch();
         let stopper = watch.clone();
         let signals = tokio::spawn(async move {

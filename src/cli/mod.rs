@@ -3,6 +3,7 @@
 //! Only here do errors become text for a person and an exit code. Settings are read once and handed on.
 
 mod cancel;
+mod classify;
 mod config;
 mod drive;
 mod expectation;
@@ -11,6 +12,7 @@ mod preview;
 mod progress;
 mod rehearse;
 mod resume;
+mod rules;
 mod run;
 mod status;
 mod summary;
@@ -97,6 +99,8 @@ enum Command {
     Status(status::Arguments),
     Resume(resume::Arguments),
     Cancel(cancel::Arguments),
+    Classify(classify::Arguments),
+    Rules(rules::Arguments),
     Config(config::Arguments),
     /// Run a simulated internet by itself, until Ctrl-C
     World(world::Args),
@@ -114,6 +118,8 @@ pub fn main() -> ExitCode {
         Command::Status(command) => status::run(&arguments.common, &command),
         Command::Resume(command) => resume::run(&arguments.common, &command),
         Command::Cancel(command) => cancel::run(&arguments.common, &command),
+        Command::Classify(command) => classify::run(&arguments.common, &command),
+        Command::Rules(command) => rules::run(&arguments.common, &command),
         Command::World(command) => simulate(command),
         Command::Config(command) => config::run(&arguments.common, &command),
     };

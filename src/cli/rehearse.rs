@@ -22,8 +22,10 @@ use super::progress::Manner;
 use super::{Common, Exit, drive, say, warn};
 use crate::campaign::manifest::{DkimKey, Manifest};
 use crate::campaign::run::Run;
-use crate::config::{LimitsTable, Node, Rate};
+use crate::config::Node;
+use crate::engine::Options;
 use crate::message::Signer;
+use crate::policy::Tempo;
 use crate::smtp::Reach;
 use crate::suppression::Suppression;
 use crate::world::{self, World, WorldFile};
@@ -75,7 +77,9 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
 
     let node = surroundings(node, &world, &run, state)?;
     let addresses = world.smtp_addresses().into_iter().chain([world.dns_server()]).collect();
-    let report = drive::to_report(node, run.clone(), Reach::World(Arc::new(addresses)), manner)?;
+    let tempo = Tempo(world.time_factor());
+    let options = Options { reach: Reach::World(Arc::new(addresses)), tempo };
+    let report = drive::to_report(node, run.clone(), options, manner)?;
     let exit = drive::concluded(&report, manner, "rehearse again; a rehearsal is not resumed")?;
     if exit != Exit::Done {
         return Ok(exit);
@@ -144,22 +148,14 @@ fn surroundings(mut node: Node, world: &World, run: &Run, state: PathBuf) -> any
     node.dns.timeout = node.dns.timeout.min(DNS_TIMEOUT_MAX);
     node.dns.ttl_min = quick(node.dns.ttl_min);
     node.dns.negative_ttl = quick(node.dns.negative_ttl);
-    node.timeouts.connect = node.timeouts.connect.min(CONNECT_TIMEOUT_MAX);
     for (number, source) in (1..=250u8).cycle().zip(node.sources.values_mut()) {
         source.ipv4 = Some(Ipv4Addr::new(127, 30, 0, number));
         source.ipv6 = None;
     }
-    let quicken = |rate: &mut Option<Rate>| *rate = rate.map(|rate| rate.quickened(factor));
-    let quicken_all = |limits: &mut LimitsTable| {
-        quicken(&mut limits.messages);
-        quicken(&mut limits.connections);
-    };
-    quicken_all(&mut node.limits);
-    for provider in node.providers.values_mut() {
-        quicken_all(&mut provider.limits);
-        quicken(&mut provider.messages_total);
-        quicken(&mut provider.connections_total);
-    }
+    node.shaping.quicken(factor, CONNECT_TIMEOUT_MAX);
+    node.shaping.add_test_twins();
+    // What is read again would be neither quick nor of this world.
+    node.file = None;
     let authority = run.folder.join("world-ca.pem");
     fs::write(&authority, world.ca_pem()).with_context(|| format!("cannot write {}", authority.display()))?;
     node.tls_ca_file = Some(authority);

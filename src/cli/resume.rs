@@ -4,6 +4,7 @@ use anyhow::bail;
 
 use super::progress::Manner;
 use super::{Common, Exit, drive, named_run, say, warn};
+use crate::engine::Options;
 use crate::smtp::Reach;
 
 /// Go on with a run that was stopped, also by kill -9 or a power cut
@@ -29,6 +30,6 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     } else {
         warn(&run.id);
     }
-    let report = drive::to_report(node, run, Reach::Internet, manner)?;
+    let report = drive::to_report(node, run, Options::new(Reach::Internet), manner)?;
     drive::concluded(&report, manner, &drive::go_on(&report))
 }

@@ -12,6 +12,7 @@ use crate::campaign::manifest::Manifest;
 use crate::campaign::run::Run;
 use crate::engine::content::compile;
 use crate::message::Signer;
+use crate::engine::Options;
 use crate::smtp::Reach;
 
 /// Send a campaign to its list
@@ -53,6 +54,6 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
             warn(format_args!("prepares now, sends from {}", time::local(at)));
         }
     }
-    let report = drive::to_report(node, run, Reach::Internet, manner)?;
+    let report = drive::to_report(node, run, Options::new(Reach::Internet), manner)?;
     drive::concluded(&report, manner, &drive::go_on(&report))
 }

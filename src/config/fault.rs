@@ -36,18 +36,25 @@ impl Fault {
         what: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
-        Self::at(file, text, place_of(text, keys), what.into(), advice.into())
+        Self::at(file, text, place_of(text, keys), what, advice)
     }
 
-    fn at(file: &Path, text: &str, span: Range<usize>, what: String, advice: String) -> Self {
+    /// About the octets `span` of `text`.
+    pub fn at(
+        file: &Path,
+        text: &str,
+        span: Range<usize>,
+        what: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
         let before = text.get(..span.start).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         Self {
             file: file.to_owned(),
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
-            what,
-            advice,
+            what: what.into(),
+            advice: advice.into(),
         }
     }
 }
@@ -60,6 +67,11 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+/// One a line.
+pub fn listed(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
 
 /// Serde speaks of fields, people write keys.
 fn reworded(message: &str) -> (String, String) {

@@ -6,6 +6,7 @@
 
 pub mod fault;
 pub mod limits;
+pub mod policy;
 pub mod units;
 
 use std::collections::BTreeMap;
@@ -13,12 +14,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::address::Domain;
+use crate::shaping::Tables;
 
 pub use fault::Fault;
-pub use limits::{LimitsTable, Provider, TlsPolicy};
+pub use limits::{Timeouts, TlsPolicy};
 pub use units::{Rate, duration};
 
 /// The file that is read when none is named.
@@ -34,6 +36,22 @@ pub enum ConfigError {
     Read { file: PathBuf, error: std::io::Error },
     #[error(transparent)]
     Fault(Box<Fault>),
+    #[error("{}", fault::listed(.0))]
+    Faults(Vec<Fault>),
+}
+
+impl ConfigError {
+    /// Mistakes with their places; of a `file` that cannot be read, its first line.
+    pub fn into_faults(self, file: &Path) -> Vec<Fault> {
+        match self {
+            Self::Faults(faults) => faults,
+            Self::Fault(fault) => vec![*fault],
+            error @ Self::Read { .. } => {
+                let (what, advice) = (error.to_string(), String::new());
+                vec![Fault { file: file.to_owned(), line: 1, column: 1, what, advice }]
+            }
+        }
+    }
 }
 
 /// Settings of one machine.
@@ -57,17 +75,32 @@ pub struct Node {
     /// Certificates trusted besides the public roots, PEM. In a file: relative to the file's folder.
     pub tls_ca_file: Option<PathBuf>,
     pub dns: Dns,
-    pub timeouts: Timeouts,
-    /// Limits of a path (source, site) where no provider's says otherwise.
-    #[serde(deserialize_with = "limits::over_defaults")]
-    pub limits: LimitsTable,
     /// Never empty once read: without any, `default` binds no address.
     pub sources: BTreeMap<String, Source>,
     /// Weights of sources by pool. Once read there is a `default`: all sources alike if not given.
     pub pools: BTreeMap<String, BTreeMap<String, u32>>,
-    /// The shipped providers with the file's on top, key by key.
-    #[serde(deserialize_with = "limits::over_shipped", serialize_with = "limits::written_whole")]
-    pub providers: BTreeMap<String, Provider>,
+    /// Files of reply rules, over the shipped ones. In a file: relative to the file's folder.
+    pub reply_files: Vec<PathBuf>,
+    /// Whether replies change rates, sessions and sources; if not, limits stay as they are written.
+    pub adapt: bool,
+    /// Schedules, and the sending domains that are warmed up; a source names its own.
+    pub warmup: policy::Warmups,
+    /// When bounces, complaints and deferrals warn, slow down and pause.
+    pub breakers: policy::Breakers,
+    pub reputation: policy::Reputation,
+    /// Files of limits, a later one over an earlier. In a file: relative to the file's folder.
+    pub shaping_files: Vec<PathBuf>,
+    /// Everything that is said about limits: what is shipped, the files over it, `[shaping]` over them.
+    #[serde(deserialize_with = "read_later")]
+    pub shaping: Tables,
+    /// What these settings were read from, and are read from again when it changes.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
+}
+
+/// `[shaping]` is read apart, with the places of its values.
+fn read_later<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tables, D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer).map(|_| Tables::shipped())
 }
 
 impl Default for Node {
@@ -122,52 +155,8 @@ pub struct Source {
     pub ipv6: Option<Ipv6Addr>,
     /// The name in EHLO; should resolve to the addresses and back.
     pub ehlo: Option<String>,
-}
-
-/// How long each step of a session may take (RFC 5321 §4.5.3.2).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Timeouts {
-    #[serde(with = "duration")]
-    pub connect: Duration,
-    #[serde(with = "duration")]
-    pub greeting: Duration,
-    #[serde(with = "duration")]
-    pub ehlo: Duration,
-    #[serde(with = "duration")]
-    pub starttls: Duration,
-    #[serde(with = "duration")]
-    pub mail: Duration,
-    #[serde(with = "duration")]
-    pub rcpt: Duration,
-    #[serde(with = "duration")]
-    pub data_start: Duration,
-    /// Without any octet taken by the peer.
-    #[serde(with = "duration")]
-    pub content_write: Duration,
-    /// The wait for the reply to the end of the content. Shorter makes duplicates (RFC 1047).
-    #[serde(with = "duration")]
-    pub content_end: Duration,
-    #[serde(with = "duration")]
-    pub quit: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
-        Self {
-            connect: minutes(1),
-            greeting: minutes(5),
-            ehlo: minutes(5),
-            starttls: minutes(2),
-            mail: minutes(5),
-            rcpt: minutes(5),
-            data_start: minutes(2),
-            content_write: minutes(3),
-            content_end: minutes(10),
-            quit: Duration::from_secs(5),
-        }
-    }
+    /// Planned growth of what it sends; `None`: it is warm.
+    pub warmup: Option<policy::WarmupUse>,
 }
 
 impl Node {
@@ -184,29 +173,48 @@ impl Node {
             }
             Err(error) => return Err(ConfigError::Read { file: file.to_owned(), error }),
         };
-        let mut node = Self::parse(file, &text)?;
+        let (mut node, inline) = Self::read(file, &text)?;
         let folder = file.parent().unwrap_or(Path::new(""));
         node.state = folder.join(&node.state);
         node.tls_ca_file = node.tls_ca_file.map(|ca| folder.join(ca));
+        let files = node.shaping_files.iter_mut().chain(&mut node.reply_files);
+        files.for_each(|file| *file = folder.join(&*file));
+        node.file = Some(file.to_owned());
+        node.shape(inline)?;
         Ok(node)
     }
 
-    /// Reads and checks the text of a settings file; `file` is for messages only.
+    /// Reads and checks the text of a settings file, without the shaping files it names; `file` is for
+    /// messages only.
     ///
     /// # Errors
-    /// The first mistake found.
+    /// The first mistake found, or all there are in what is said about limits.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let (mut node, inline) = Self::read(file, text)?;
+        let files = std::mem::take(&mut node.shaping_files);
+        node.shape(inline)?;
+        node.shaping_files = files;
+        Ok(node)
+    }
+
+    /// The settings, and what their `[shaping]` says.
+    fn read(file: &Path, text: &str) -> Result<(Self, Tables), ConfigError> {
         let fault = |fault| ConfigError::Fault(Box::new(fault));
         let mut node: Self =
             toml::from_str(text).map_err(|error| fault(Fault::from_toml(file, text, &error)))?;
         node.complete();
-        match node.mistake() {
-            None => Ok(node),
-            Some((keys, what, advice)) => {
-                let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-                Err(fault(Fault::about(file, text, &keys, what, advice)))
-            }
+        if let Some((keys, what, advice)) = node.mistake() {
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            return Err(fault(Fault::about(file, text, &keys, what, advice)));
         }
+        Ok((node, Tables::read(file, text, Some("shaping")).map_err(ConfigError::Faults)?))
+    }
+
+    /// Lays what is shipped, the shaping files and `inline` over each other.
+    fn shape(&mut self, inline: Tables) -> Result<(), ConfigError> {
+        self.shaping = Tables::gathered(&self.shaping_files, inline).map_err(ConfigError::Faults)?;
+        let sources: Vec<&str> = self.sources.keys().map(String::as_str).collect();
+        self.shaping.check(Some(&sources)).map_err(ConfigError::Faults)
     }
 
     /// Everything as it will be used; [`Node::parse`] of it gives the same settings.
@@ -231,11 +239,16 @@ impl Node {
             sync: Duration::from_millis(100),
             tls_ca_file: None,
             dns: Dns::default(),
-            timeouts: Timeouts::default(),
-            limits: LimitsTable::defaults(),
             sources: BTreeMap::new(),
             pools: BTreeMap::new(),
-            providers: limits::shipped(),
+            reply_files: Vec::new(),
+            adapt: true,
+            warmup: policy::Warmups::default(),
+            breakers: policy::Breakers::default(),
+            reputation: policy::Reputation::default(),
+            shaping_files: Vec::new(),
+            shaping: Tables::shipped(),
+            file: None,
         }
     }
 
@@ -265,21 +278,9 @@ impl Node {
             let key = if self.dns.attempts == 0 { "attempts" } else { "lookups_max" };
             return Some((keys(&["dns", key]), format!("{key} is 0"), "at least 1 is needed".into()));
         }
-        let times = [
-            ("dns", "timeout", self.dns.timeout),
-            ("timeouts", "connect", self.timeouts.connect),
-            ("timeouts", "greeting", self.timeouts.greeting),
-            ("timeouts", "ehlo", self.timeouts.ehlo),
-            ("timeouts", "starttls", self.timeouts.starttls),
-            ("timeouts", "mail", self.timeouts.mail),
-            ("timeouts", "rcpt", self.timeouts.rcpt),
-            ("timeouts", "data_start", self.timeouts.data_start),
-            ("timeouts", "content_write", self.timeouts.content_write),
-            ("timeouts", "content_end", self.timeouts.content_end),
-        ];
-        if let Some((table, key, _)) = times.iter().find(|(.., time)| time.is_zero()) {
-            let advice = "nothing answers in no time; give a time like \"5m\", or leave it out";
-            return Some((keys(&[table, key]), format!("{key} is 0"), advice.into()));
+        if self.dns.timeout.is_zero() {
+            let advice = "nothing answers in no time; give a time like \"5s\", or leave it out";
+            return Some((keys(&["dns", "timeout"]), "timeout is 0".into(), advice.into()));
         }
         let names =
             self.sources.iter().filter_map(|(name, source)| Some((Some(name), source.ehlo.as_ref()?)));
@@ -303,7 +304,7 @@ impl Node {
                 return Some((keys(&["pools", pool, unknown]), what, fault::suggestion(unknown, &known)));
             }
         }
-        limits::mistake(self)
+        policy::mistake(self)
     }
 }
 
@@ -325,7 +326,6 @@ mod tests {
     fn nothing_said_means_the_defaults() {
         let node = Node::parse(Path::new("f"), "").unwrap();
         assert_eq!(node, Node::default());
-        assert_eq!(node.timeouts.content_end, Duration::from_secs(600));
         assert_eq!(node.sources.keys().collect::<Vec<_>>(), ["default"]);
         assert_eq!(node.pools["default"]["default"], 1);
     }
@@ -347,13 +347,20 @@ mod tests {
             ehlo = "b.sender.example"
             [pools.bulk]
             a = 3
-            [limits]
+            [shaping.default]
             sessions = 3
-            [providers.google]
+            [shaping.provider.google]
             sessions = 2
-            [providers.mine]
+            unset = ["messages_per_session", "timeouts.mail"]
+            [shaping.provider.mine]
             mx = [".mine.example"]
-            messages = "10/s burst 5"
+            messages = ["10/s burst 5", "1,000/day"]
+            [shaping.provider.mine.timeouts]
+            connect = "3s"
+            [shaping.domain."own.example"]
+            retry = ["5m", "1h"]
+            [shaping.source.a]
+            idle = "0s"
         "#;
         let node = Node::parse(Path::new("f"), text).unwrap();
         assert_eq!(Node::parse(Path::new("f"), &node.merged_toml()).unwrap(), node);
@@ -372,11 +379,11 @@ mod tests {
 
     #[test]
     fn a_value_of_the_wrong_shape_is_told_with_its_place() {
-        let message = fault("[limits]\nmessages = \"fast\"\n");
+        let message = fault("[shaping.default]\nmessages = \"fast\"\n");
         assert!(message.starts_with("postroad.toml:2:12: `fast` is no rate"), "{message}");
         let message = fault("sessions_total = \"many\"\n");
         assert!(message.starts_with("postroad.toml:1:18: "), "{message}");
-        let message = fault("[providers.x]\nmx = [\".x.example\"]\nsessions_totl = 3\n");
+        let message = fault("[shaping.provider.x]\nmx = [\".x.example\"]\nsessions_totl = 3\n");
         assert!(
             message.starts_with(
                 "postroad.toml:3:1: unknown key `sessions_totl`; did you mean `sessions_total`?"
@@ -391,7 +398,7 @@ mod tests {
         assert!(message.starts_with("postroad.toml:2:") && message.contains(":53\""), "{message}");
         let message = fault("[sources.a]\nipv4 = \"mail.example\"\n");
         assert!(message.contains("like \"192.0.2.1\""), "{message}");
-        let message = fault("[timeouts]\nmail = \"0s\"\n");
+        let message = fault("[shaping.default.timeouts]\nmail = \"0s\"\n");
         assert!(message.starts_with("postroad.toml:2:8: mail is 0; "), "{message}");
     }
 

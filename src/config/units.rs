@@ -26,7 +26,7 @@ pub enum UnitError {
 /// So many in a time, at most `burst` of them at once.
 ///
 /// `count` > 0, `per` > 0; `burst` `None` means what whoever enforces the rate finds fitting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Rate {
     pub count: u32,
     pub per: Duration,

@@ -21,13 +21,13 @@ use crate::feedback::Feedback;
 use crate::journal::Inflight;
 use crate::message::composer::Composer;
 use crate::outcome::{SiteId, SourceId};
+use crate::policy::Policy;
 use crate::pull::{Handle, PathKey, Work};
-use crate::retry::Schedule;
-use crate::shaping::Shaping;
+use crate::shaping;
 use crate::shaping::rate::{Credit, Pace, recovery};
 use crate::site::{Resolver, Site};
 use crate::smtp::tls::TlsConnectors;
-use crate::smtp::{Reach, Timeouts, Trust};
+use crate::smtp::{Reach, Trust};
 pub use pool::{Pool, Source};
 
 /// Grants that may wait for a path: it asks for one at a time.
@@ -57,16 +57,15 @@ impl Default for SiteMemory {
 /// What an egress is made of.
 pub struct Setup {
     pub pool: Pool,
-    pub shaping: Shaping,
+    pub shaping: Arc<shaping::Live>,
     pub resolver: Arc<Resolver>,
     pub connectors: TlsConnectors,
-    pub timeouts: Timeouts,
     pub reach: Reach,
     pub smtp_port: u16,
     pub inflight: Arc<Inflight>,
     pub composer: Arc<Composer>,
     pub feedback: Feedback,
-    pub schedule: Arc<Schedule>,
+    pub policy: Arc<Policy>,
     pub sessions_total: usize,
     pub sessions_per_source: usize,
     /// The campaign's own ceiling over all paths.
@@ -86,7 +85,7 @@ pub struct Egress {
     memory: Mutex<HashMap<SiteId, SiteMemory>>,
     /// Paces of paths, also of those that sleep, where one takes longer to recover than a path lingers:
     /// slow rates only, some 200 octets each.
-    paces: Mutex<HashMap<(PathKey, Paced), Arc<Pace>>>,
+    paces: Mutex<HashMap<(PathKey, Paced, Rate), Arc<Pace>>>,
     tracker: TaskTracker,
 }
 
@@ -105,9 +104,12 @@ impl Egress {
         }
     }
 
-    /// See [`Pool::next`].
+    /// The source to put to work on a site besides those `used`: whose turn it is, of those that do not
+    /// rest there, or of all where all do.
     pub fn next_source(&self, site: &Site, used: &[SourceId]) -> Option<SourceId> {
-        self.setup.pool.next(used)
+        let resting = self.setup.policy.resting(site);
+        let fit = || self.setup.pool.next(&[used, &resting].concat());
+        fit().or_else(|| self.setup.pool.next(used))
     }
 
     pub fn weight(&self, source: SourceId) -> u32 {
@@ -145,7 +147,7 @@ impl Egress {
             return new();
         }
         let mut paces = self.paces.lock().expect("no panic while the paces are held");
-        paces.entry((key, paced)).or_insert_with(new).clone()
+        paces.entry((key, paced, *rate)).or_insert_with(new).clone()
     }
 
     fn remembered(&self, site: SiteId) -> SiteMemory {

@@ -5,7 +5,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -13,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::Egress;
 use crate::envelope::Entry;
 use crate::outcome::{Failure, Finding, Scope, Stage};
+use crate::policy::{Binding, Standing};
 use crate::pull::PathKey;
-use crate::shaping::Ceilings;
 use crate::shaping::rate::Gate;
+use crate::shaping::{Ceilings, Limits};
 use crate::site::Site;
 use crate::smtp::{self, Dial, Endpoint, Link, OpenFailure, SessionEnd, SessionEvent, TlsPolicy, Trust};
 
@@ -38,7 +38,8 @@ pub(super) struct Opening {
     pub(super) tls: TlsPolicy,
     pub(super) trust: Trust,
     pub(super) messages_max: Option<u32>,
-    pub(super) idle: Duration,
+    pub(super) limits: Arc<Limits>,
+    pub(super) standing: Arc<Standing>,
     pub(super) messages: Arc<Gate>,
     pub(super) orders: mpsc::Receiver<Vec<Entry>>,
     pub(super) events: mpsc::UnboundedSender<(u32, SessionEvent)>,
@@ -92,7 +93,7 @@ impl Opening {
                 move || gate.pass()
             },
             messages_max: self.messages_max,
-            idle: self.idle,
+            idle: self.limits.idle,
             window: WINDOW,
             stop: self.stop,
         };
@@ -110,7 +111,7 @@ impl Opening {
             endpoints: &endpoints,
             tls: self.tls,
             connectors: &setup.connectors,
-            timeouts: &setup.timeouts,
+            timeouts: &self.limits.timeouts,
             trust: self.trust,
             reach: &setup.reach,
         };
@@ -123,19 +124,25 @@ impl Opening {
         let egress = &self.egress;
         let of_source = &egress.source_sessions[usize::from(self.key.source.0)];
         let mut permits = Vec::with_capacity(3);
-        for semaphore in
-            [self.ceilings.sessions.as_ref(), Some(of_source), Some(&egress.sessions)].into_iter().flatten()
-        {
-            permits.push(self.permit(semaphore).await);
+        let wanted = [
+            (self.ceilings.sessions.as_ref(), Binding::ProviderSessions),
+            (Some(of_source), Binding::SourceSessions),
+            (Some(&egress.sessions), Binding::NodeSessions),
+        ];
+        for (semaphore, binding) in wanted {
+            if let Some(semaphore) = semaphore {
+                permits.push(self.permit(semaphore, binding).await);
+            }
         }
         permits
     }
 
-    async fn permit(&self, semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    async fn permit(&self, semaphore: &Arc<Semaphore>, binding: Binding) -> OwnedSemaphorePermit {
         if let Ok(permit) = semaphore.clone().try_acquire_owned() {
             return permit;
         }
         let _waiting = Waiting::new(&self.egress.waiting);
+        let _wanting = self.standing.wants(binding);
         semaphore.clone().acquire_owned().await.expect("no permits are ever closed")
     }
 

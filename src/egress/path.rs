@@ -1,13 +1,14 @@
-//! A path: the task that owns all state of one (source, site).
+//! A path: the task that owns the sessions of one (source, site).
 //!
 //! It asks the scheduler for recipients when its sessions have room, and opens and closes sessions
-//! within its limits. Its sessions pass its gate before every message, so that a rate holds where it is
-//! spent; a paced path holds no more than it may soon send. A site that cannot be reached suspends the
-//! path by the retry schedule, and then a single session probes. It knows neither message contents nor
-//! what an outcome means for a recipient.
+//! within its limits and the terms that policy has set for it. Its sessions pass its gate before every
+//! message, so that a rate holds where it is spent; a paced path holds no more than it may soon send.
+//! While its terms hold it, it has no sessions and gives back what it has; then a single message probes.
+//! It knows neither message contents nor what an outcome means for a recipient.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -16,10 +17,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::opening::{Ended, Opening};
 use super::{CONTENTION_CHECK, Egress, LINGER, Paced};
+use crate::config::Rate;
 use crate::envelope::Entry;
-use crate::outcome::{Failure, Finding};
+use crate::outcome::{Failure, Finding, Scope, Stage};
+use crate::policy::{Binding, Entrance, Terms};
 use crate::pull::{Handle, Message, PathKey, Work};
-use crate::shaping::rate::Gate;
+use crate::shaping::rate::{Gate, Limit, Meter, Pace};
 use crate::shaping::{Ceilings, Limits};
 use crate::site::Site;
 use crate::smtp::{OpenFailure, Quirk, SessionEnd, SessionEvent, TlsPolicy};
@@ -30,6 +33,8 @@ const QUEUE: usize = 64;
 const BATCH: usize = 32;
 /// Batches that may wait in a session.
 const ORDERS: usize = 2;
+/// Between two probes, if the first left without a word.
+const PROBE_AGAIN: Duration = Duration::from_secs(1);
 /// Entries waiting for each session beyond the first: below it a connection is not worth its price, which,
 /// look-ups, greeting and farewell included, is that of some ten messages.
 const SESSION_SPREAD: u64 = 64;
@@ -59,6 +64,16 @@ impl Appetite {
     }
 }
 
+/// Whether anything goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    Open,
+    /// Nothing, for now; `until` is when to look again, `overflows` whether others may take its work.
+    Held { until: Option<Instant>, overflows: bool },
+    /// One message alone; `None` before it has gone, then when another may be tried.
+    Probing { again: Option<Instant> },
+}
+
 struct Open {
     orders: mpsc::Sender<Vec<Entry>>,
     /// Entries it asked for and has not got.
@@ -73,12 +88,14 @@ pub(super) struct Path {
     key: PathKey,
     site: Arc<Site>,
     scheduler: Handle,
-    limits: Limits,
+    entrance: Entrance,
+    limits: Arc<Limits>,
     ceilings: Arc<Ceilings>,
     appetite: Appetite,
     /// Passed by a session before each message.
     messages: Arc<Gate>,
     connections: Gate,
+    flow: Flow,
     queue: VecDeque<Entry>,
     /// Entries at the site behind those in `queue`, as of the last grant.
     behind: u64,
@@ -88,33 +105,27 @@ pub(super) struct Path {
     tasks: JoinSet<(u32, Ended)>,
     events: mpsc::UnboundedSender<(u32, SessionEvent)>,
     stop: CancellationToken,
-    /// No connection is opened before.
+    /// No connection is opened before: the pace of connections.
     connect_after: Option<Instant>,
-    /// Attempts to get on with the site that failed since one succeeded.
-    failures: u32,
-    /// Sessions the site was seen to take at once, and until when that is believed.
-    sessions_seen: Option<(usize, Instant)>,
     idle_since: Option<Instant>,
     retiring: bool,
 }
 
 impl Path {
     pub(super) fn new(egress: Arc<Egress>, key: PathKey, site: Arc<Site>, scheduler: Handle) -> Self {
-        let (mut limits, ceilings) = egress.setup.shaping.of(site.provider.as_deref());
-        limits.sessions = egress.setup.pool.share(key.source, limits.sessions);
-        let own = |paced, rate: &Option<_>| rate.as_ref().map(|rate| egress.pace(key, paced, rate));
-        let campaign = egress.setup.campaign_pace.clone();
-        let messages = [own(Paced::Messages, &limits.messages), ceilings.messages.clone(), campaign];
-        let connections = [own(Paced::Connections, &limits.connections), ceilings.connections.clone()];
-        let slowest = messages.iter().flatten().map(|pace| pace.per_second()).min_by(f64::total_cmp);
-        Self {
-            appetite: Appetite::new(limits.sessions, slowest),
-            messages: Arc::new(Gate::new(messages.into_iter().flatten())),
-            connections: Gate::new(connections.into_iter().flatten()),
+        let entrance = egress.setup.policy.enter(key, &site);
+        let limits = entrance.terms.borrow().limits.clone();
+        let ceilings = egress.setup.shaping.current().ceilings(site.provider.as_deref());
+        let mut path = Self {
+            appetite: Appetite::new(limits.sessions, None),
+            messages: Arc::default(),
+            connections: Gate::default(),
+            flow: Flow::Open,
             egress,
             key,
             site,
             scheduler,
+            entrance,
             limits,
             ceilings,
             queue: VecDeque::with_capacity(QUEUE),
@@ -126,11 +137,37 @@ impl Path {
             events: mpsc::unbounded_channel().0,
             stop: CancellationToken::new(),
             connect_after: None,
-            failures: 0,
-            sessions_seen: None,
             idle_since: None,
             retiring: false,
-        }
+        };
+        path.limited();
+        path
+    }
+
+    /// Takes on its limits: at birth, and when they have been read anew.
+    fn limited(&mut self) {
+        let egress = &self.egress;
+        let own = |paced, rates: &[Rate]| -> Vec<Arc<Pace>> {
+            rates.iter().map(|rate| egress.pace(self.key, paced, rate)).collect()
+        };
+        let messages = own(Paced::Messages, &self.limits.messages);
+        let campaign = egress.setup.campaign_pace.clone();
+        let shared = self.ceilings.messages.iter().chain(&campaign);
+        let slowest = messages.iter().chain(shared).map(|pace| pace.per_second()).min_by(f64::total_cmp);
+        self.appetite = Appetite::new(self.limits.sessions, slowest);
+        let label = |limit| move |pace: Arc<Pace>| (limit, pace as Arc<dyn Meter>);
+        let adapted: [(Limit, Arc<dyn Meter>); 2] = [
+            (Limit::AdaptedPath, self.entrance.pace.clone()),
+            (Limit::AdaptedDomain, self.entrance.domain_pace.clone()),
+        ];
+        let gate = messages.into_iter().map(label(Limit::Path)).chain(adapted);
+        let gate = gate.chain(self.ceilings.messages.iter().cloned().map(label(Limit::Provider)));
+        let gate = gate.chain(campaign.into_iter().map(label(Limit::Campaign)));
+        self.messages = Arc::new(Gate::new(gate));
+        let connections = own(Paced::Connections, &self.limits.connections);
+        let gate = connections.into_iter().map(label(Limit::Path));
+        let shared = self.ceilings.connections.iter().cloned().map(label(Limit::Provider));
+        self.connections = Gate::new(gate.chain(shared));
     }
 
     /// Runs until `work` closes; then every session finishes what is in flight, and all else goes back.
@@ -165,10 +202,11 @@ impl Path {
                         self.event(session, event).await;
                     }
                     match ended {
-                        Ok((session, ended)) => self.ended(session, ended).await,
+                        Ok((session, ended)) => self.ended(session, ended),
                         Err(panic) => tracing::error!(site = self.site.name, %panic, "a session died"),
                     }
                 }
+                Ok(()) = self.entrance.terms.changed(), if !closing => {}
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() && !closing => {}
             }
         }
@@ -186,35 +224,86 @@ impl Path {
     /// Does all that can be done now: hands on entries, opens sessions, asks for more, or retires.
     async fn pump(&mut self) {
         let now = Instant::now();
-        let is_past = |until: &Option<Instant>| until.is_some_and(|until| until <= now);
-        if is_past(&self.connect_after) {
+        self.look_at_terms(now).await;
+        if self.connect_after.is_some_and(|until| until <= now) {
             self.connect_after = None;
         }
-        if self.sessions_seen.is_some_and(|(_, until)| until <= now) {
-            self.sessions_seen = None;
+        match self.flow {
+            Flow::Held { overflows: true, .. } => self.give_back().await,
+            Flow::Held { overflows: false, .. } => {}
+            Flow::Open | Flow::Probing { .. } => {
+                self.hand_on();
+                self.open_sessions();
+                self.ask().await;
+            }
         }
-        self.hand_on();
-        if self.is_unreachable() {
-            self.give_back().await;
-        }
-        self.open_sessions();
-        self.ask().await;
         if self.queue.is_empty() && self.egress.is_contended() {
             // Another path waits for the permits of sessions that have nothing to do here.
             self.sessions.retain(|_, open| open.wants == 0);
         }
         self.retire(now).await;
+        self.explain(now);
     }
 
-    /// Whether there is neither a session nor the chance of one now.
-    fn is_unreachable(&self) -> bool {
-        self.connect_after.is_some() && self.tasks.is_empty()
+    /// Does what the terms say: holds, probes, or lets all go.
+    async fn look_at_terms(&mut self, now: Instant) {
+        let terms = self.entrance.terms.borrow_and_update().clone();
+        if !Arc::ptr_eq(&terms.limits, &self.limits) {
+            self.limits = terms.limits.clone();
+            self.ceilings = self.egress.setup.shaping.current().ceilings(self.site.provider.as_deref());
+            self.limited();
+            self.let_go();
+        }
+        let flow = self.flow_of(&terms, now);
+        if flow == self.flow {
+            return;
+        }
+        let was_held = matches!(self.flow, Flow::Held { .. });
+        self.flow = flow;
+        if let Flow::Held { overflows, .. } = flow
+            && !was_held
+        {
+            // What is in flight finishes, all else comes back and may go another way.
+            self.let_go();
+            if overflows {
+                self.asked = false;
+                self.scheduler.send(Message::Suspended(self.key)).await;
+            }
+        } else if matches!(flow, Flow::Probing { .. }) {
+            self.let_go();
+        }
+    }
+
+    fn flow_of(&self, terms: &Terms, now: Instant) -> Flow {
+        let Some(hold) = &terms.hold else { return Flow::Open };
+        if !hold.is_over(now) {
+            return Flow::Held { until: hold.until, overflows: hold.overflows };
+        }
+        if !hold.then_probe {
+            return Flow::Open;
+        }
+        match self.flow {
+            Flow::Probing { again } if again.is_none_or(|again| again > now) => self.flow,
+            Flow::Held { until: Some(until), .. } if until > now => self.flow,
+            _ => match self.egress.setup.policy.probe(self.key) {
+                Ok(()) => Flow::Probing { again: None },
+                Err(until) => Flow::Held { until: Some(until), overflows: hold.overflows },
+            },
+        }
+    }
+
+    /// Ends every session once what it has in flight is through.
+    fn let_go(&mut self) {
+        self.stop.cancel();
+        self.stop = CancellationToken::new();
+        self.sessions.clear();
     }
 
     /// Hands entries to the sessions that want them.
     fn hand_on(&mut self) {
+        let batch = if self.is_probing() { 1 } else { self.appetite.batch };
         for open in self.sessions.values_mut().filter(|open| open.wants > 0) {
-            let count = open.wants.min(self.queue.len()).min(self.appetite.batch);
+            let count = open.wants.min(self.queue.len()).min(batch);
             if count == 0 {
                 return;
             }
@@ -247,19 +336,28 @@ impl Path {
         if self.opens_after().is_some_and(|at| at > Instant::now()) {
             return false;
         }
-        let limit = match (self.failures, self.sessions_seen) {
-            (0, None) => self.appetite.sessions,
-            (0, Some((seen, _))) => seen.min(self.appetite.sessions),
-            _ => 1, // A probe: more only once it got through.
-        };
         let waiting = self.queue.len() as u64 + self.behind;
-        self.tasks.len() < limit && self.tasks.len() as u64 <= waiting / SESSION_SPREAD
+        match self.flow {
+            Flow::Open => {
+                self.tasks.len() < self.sessions_max() && self.tasks.len() as u64 <= waiting / SESSION_SPREAD
+            }
+            Flow::Probing { again } => again.is_none() && self.tasks.is_empty(),
+            Flow::Held { .. } => false,
+        }
+    }
+
+    fn sessions_max(&self) -> usize {
+        (self.entrance.terms.borrow().sessions as usize).min(self.appetite.sessions)
+    }
+
+    fn is_probing(&self) -> bool {
+        matches!(self.flow, Flow::Probing { .. })
     }
 
     /// Where the pace lets nothing through for longer than a session is kept idle: when one would be in
     /// time again.
     fn opens_after(&self) -> Option<Instant> {
-        self.messages.closed_until()?.checked_sub(self.limits.idle)
+        self.messages.closed()?.1.checked_sub(self.limits.idle)
     }
 
     fn open_session(&mut self) {
@@ -278,30 +376,38 @@ impl Path {
                 policy => policy,
             },
             trust: memory.trust,
-            messages_max: [self.limits.messages_per_session, memory.messages_max].into_iter().flatten().min(),
-            idle: self.limits.idle,
+            messages_max: [self.limits.messages_per_session, memory.messages_max, self.is_probing().then_some(1)]
+                .into_iter()
+                .flatten()
+                .min(),
+            limits: self.limits.clone(),
+            standing: self.entrance.standing.clone(),
             messages: self.messages.clone(),
             orders: orders_end,
             events: self.events.clone(),
             stop: self.stop.clone(),
         };
+        if let Flow::Probing { again } = &mut self.flow {
+            *again = Some(Instant::now() + PROBE_AGAIN);
+        }
         self.tasks.spawn(async move { (session, opening.run().await) });
         self.sessions.insert(session, Open { orders, wants: 0, asked: 0 });
     }
 
     /// Asks the scheduler for as much as the sessions could soon use.
     async fn ask(&mut self) {
-        let is_held = self.retiring || self.is_unreachable();
-        if !self.asked && !is_held && self.queue.len() <= self.appetite.queue / 2 {
+        let most = if self.is_probing() { 1 } else { self.appetite.queue };
+        if !self.asked && !self.retiring && self.queue.len() <= most / 2 {
             self.asked = true;
-            let room = self.appetite.queue - self.queue.len();
+            let room = most - self.queue.len();
             self.scheduler.send(Message::Wants { path: self.key, room }).await;
         }
     }
 
     /// Ends a path that has had neither work nor sessions for a while.
     async fn retire(&mut self, now: Instant) {
-        if !self.queue.is_empty() || !self.tasks.is_empty() || self.connect_after.is_some() || self.retiring {
+        let is_held = self.connect_after.is_some() || matches!(self.flow, Flow::Held { .. });
+        if !self.queue.is_empty() || !self.tasks.is_empty() || is_held || self.retiring {
             self.idle_since = None;
         } else if now >= *self.idle_since.get_or_insert(now) + LINGER {
             self.retiring = true;
@@ -315,9 +421,6 @@ impl Path {
                 if let Some(open) = self.sessions.get_mut(&session) {
                     open.wants = room;
                     open.asked += 1;
-                    if open.asked > 1 {
-                        self.got_through();
-                    }
                 }
             }
             SessionEvent::Returned(entries) => {
@@ -339,61 +442,66 @@ impl Path {
         });
     }
 
-    async fn ended(&mut self, session: u32, ended: Ended) {
+    fn ended(&mut self, session: u32, ended: Ended) {
         // One that was let go of had its work and is no longer judged.
         let asked = self.sessions.remove(&session).map_or(u32::MAX, |open| open.asked);
         match ended {
-            Ended::Unopened(failure) => self.unopened(failure).await,
-            Ended::Session(SessionEnd::Closing(_) | SessionEnd::Broken(_)) if asked < 2 => {
-                self.back_off().await
+            Ended::Unopened(failure) => self.unopened(&failure),
+            Ended::Session(SessionEnd::Closing(reply)) if asked < 2 => {
+                let (stage, scope) = (Stage::Mail, Scope::Path);
+                self.stuck(&Finding::Refused { stage, scope, reply });
             }
+            Ended::Session(SessionEnd::Broken(finding)) if asked < 2 => self.stuck(&finding),
             // It closed on work that waited: the next session would fare no better.
-            Ended::Session(SessionEnd::Gone) if asked < 2 && !self.queue.is_empty() => self.back_off().await,
+            Ended::Session(SessionEnd::Gone) if asked < 2 && !self.queue.is_empty() => {
+                let (stage, scope) = (Stage::Mail, Scope::Path);
+                self.stuck(&Finding::Failed { stage, scope, failure: Failure::Closed });
+            }
             Ended::Session(SessionEnd::Abandoned) => self.stop.cancel(),
             Ended::Session(_) => {}
         }
     }
 
-    async fn unopened(&mut self, failure: OpenFailure) {
+    fn unopened(&mut self, failure: &OpenFailure) {
         failure.learned.iter().for_each(|quirk| self.learned(*quirk));
-        self.egress.setup.feedback.unreachable(self.key, &failure);
         if let Finding::Failed { failure: Failure::Escape(address), .. } = failure.finding {
             // The first is as good as any.
             let _ = self.egress.escape.set(address);
         }
-        let others = self.sessions.values().filter(|open| open.asked > 0).count();
-        if others > 0 {
-            // It takes these and no more: "too many connections" is said in many ways.
-            let until = Instant::now() + self.egress.setup.schedule.delay(1);
-            self.sessions_seen = Some((others, until));
-        } else {
-            self.back_off().await;
+        let working = self.sessions.values().filter(|open| open.asked > 0).count();
+        self.egress.setup.policy.unopened(self.key, &failure.finding, working);
+    }
+
+    /// A session ended on the first work it had. While another gets on that is no more than a mishap.
+    fn stuck(&mut self, finding: &Finding) {
+        if !self.sessions.values().any(|open| open.asked > 1) {
+            self.egress.setup.policy.unopened(self.key, finding, 0);
         }
     }
 
-    /// Ends a suspension: a session gets on. Where it does so while others were refused, the site takes
-    /// those there are and no more.
-    fn got_through(&mut self) {
-        if std::mem::take(&mut self.failures) > 0
-            && let Some(until) = self.connect_after.take()
-        {
-            self.sessions_seen = Some((self.sessions.len(), until));
-        }
-    }
-
-    /// Suspends the path by the retry schedule, and lets the scheduler put others to work.
-    async fn back_off(&mut self) {
-        if self.sessions.values().any(|open| open.asked > 1) {
-            return;
-        }
-        if self.failures > 0 && self.connect_after.is_some() {
-            // Opened together with the one whose failure suspended the path: the same news again.
-            return;
-        }
-        self.failures += 1;
-        let until = Instant::now() + self.egress.setup.schedule.delay(self.failures);
-        self.connect_after = self.connect_after.max(Some(until));
-        self.scheduler.send(Message::Suspended(self.key)).await;
+    /// Says what binds the path, for whoever asks.
+    fn explain(&self, now: Instant) {
+        let standing = &self.entrance.standing;
+        standing.count(self.tasks.len(), self.queue.len());
+        let closed = |gate: &Gate| gate.closed().filter(|(_, until)| *until > now);
+        let (binding, until) = match self.flow {
+            Flow::Held { until, .. } => (Binding::Hold, until),
+            Flow::Probing { .. } => (Binding::Probe, None),
+            Flow::Open => match closed(&self.messages) {
+                Some((limit, until)) => (Binding::Rate(limit), Some(until)),
+                None if self.queue.is_empty() && self.sessions.values().all(|open| open.wants > 0) => {
+                    (Binding::Work, None)
+                }
+                None if self.connect_after.is_some() => (Binding::Connections, self.connect_after),
+                None if self.sessions.values().all(|open| open.asked == 0) => {
+                    (standing.wanting().unwrap_or(Binding::Opening), None)
+                }
+                None if self.tasks.len() < self.sessions_max() => (standing.wanting().unwrap_or(Binding::Site), None),
+                None if self.sessions_max() < self.appetite.sessions => (Binding::Window, None),
+                None => (Binding::Sessions, None),
+            },
+        };
+        standing.binds(binding, until);
     }
 
     async fn give_back(&mut self) {
@@ -408,6 +516,16 @@ impl Path {
         let contention = has_idle.then(|| Instant::now() + CONTENTION_CHECK);
         let linger = self.idle_since.map(|since| since + LINGER).filter(|_| !self.retiring);
         let opens = self.opens_after().filter(|_| self.tasks.is_empty() && !self.queue.is_empty());
-        [self.connect_after, contention, linger, opens].into_iter().flatten().min()
+        let flow = match self.flow {
+            Flow::Held { until, .. } | Flow::Probing { again: until } => until,
+            Flow::Open => None,
+        };
+        [self.connect_after, contention, linger, opens, flow].into_iter().flatten().min()
+    }
+}
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        self.egress.setup.policy.leave(self.key);
     }
 }

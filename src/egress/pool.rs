@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use crate::outcome::SourceId;
+use crate::policy::SourceFacts;
 use crate::smtp::LocalEnd;
 
 /// One local end: its addresses, its EHLO name, its share of the work.
@@ -38,11 +39,12 @@ impl Pool {
         (0..u16::try_from(self.sources.len()).unwrap_or(u16::MAX)).map(SourceId)
     }
 
-    /// Sessions of `limit` that a source's share allows, at least one: the heaviest has all of them.
-    pub fn share(&self, id: SourceId, limit: u32) -> u32 {
+    /// What policy has to know of each; the heaviest has all the sessions that limits allow.
+    pub fn facts(&self) -> Vec<SourceFacts> {
         let heaviest = self.sources.iter().map(|source| source.weight).max().unwrap_or(1);
-        let share = u64::from(limit) * u64::from(self.source(id).weight) / u64::from(heaviest.max(1));
-        u32::try_from(share).unwrap_or(limit).max(1)
+        let share = |source: &Source| f64::from(source.weight) / f64::from(heaviest.max(1));
+        let facts = |source: &Source| SourceFacts { name: source.name.clone(), share: share(source) };
+        self.sources.iter().map(facts).collect()
     }
 
     /// The source whose turn it is among those not in `used`; `None` when all are.
@@ -97,7 +99,7 @@ mod tests {
     #[test]
     fn sessions_follow_the_weight() {
         let pool = pool(&[4, 1]);
-        assert_eq!((pool.share(SourceId(0), 10), pool.share(SourceId(1), 10)), (10, 2));
-        assert_eq!(pool.share(SourceId(1), 1), 1);
+        let shares: Vec<f64> = pool.facts().iter().map(|facts| facts.share).collect();
+        assert_eq!(shares, [1.0, 0.25]);
     }
 }

@@ -30,17 +30,19 @@ use crate::campaign::spool::Spool;
 use crate::config::Node;
 use crate::egress::{self, Egress, Pool, Source};
 use crate::envelope::Verp;
-use crate::feedback::{self, Feedback};
+use crate::classify::Rules;
+use crate::feedback::{self, Feedback, Suppressor};
 use crate::journal::{Inflight, Line, Writer};
 use crate::message::composer::Composer;
 use crate::metrics::{InDoubtLine, JournalLine, Progress, Report, Totals};
 use crate::outcome::{Disposition, InDoubtPolicy};
+use crate::policy::{self, Policy, Tempo};
 use crate::pull::{Handle, Message};
 use crate::retry::Schedule;
 use crate::scheduler;
-use crate::shaping::Shaping;
 use crate::shaping::rate::{Credit, Pace};
-use crate::site::{Providers, Resolver, ResolverSettings};
+use crate::shaping::{self, Shaping};
+use crate::site::{Resolver, ResolverSettings};
 use crate::smtp::tls::TlsConnectors;
 use crate::smtp::{LocalEnd, Reach};
 use crate::suppression::Suppression;
@@ -48,6 +50,8 @@ use import::Import;
 
 /// How long what is in flight may take to finish once the run is stopped.
 const DRAIN: Duration = Duration::from_secs(30);
+/// In the folder of suppression: whom no campaign is to mail again, by what a server said.
+const BY_REPLIES: &str = "by_replies.csv";
 /// How often the counts are looked at for the end of the run.
 const END_CHECK: Duration = Duration::from_millis(20);
 /// How often suppression lists and the cancel mark are looked at: what arrives there stops what has not
@@ -92,6 +96,15 @@ pub enum EngineError {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub reach: Reach,
+    /// How much faster than the clock the rules' time passes.
+    pub tempo: Tempo,
+}
+
+impl Options {
+    /// In real time.
+    pub fn new(reach: Reach) -> Self {
+        Self { reach, tempo: Tempo(1.0) }
+    }
 }
 
 /// Looks at a run under way, and can ask it to stop.
@@ -137,7 +150,8 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
     let schedule = Arc::new(Schedule::new(
         manifest.retry.schedule.clone(),
         manifest.retry.jitter,
-        start_at + manifest.retry.expiry,
+        start_at,
+        manifest.retry.expiry,
     ));
     let (spool, writer) = (Arc::new(recovered.spool), Arc::new(recovered.writer));
     let suppression = Arc::new(open_suppression(&node, manifest, &mut warnings)?);
@@ -152,18 +166,21 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
     let (stop, finish) = (CancellationToken::new(), CancellationToken::new());
     let resolver = Arc::new(resolver(&node)?);
     let credit = if recovered.is_resumed { Credit::Empty } else { Credit::Full };
+    let shaping = Shaping::new(node.shaping.clone(), manifest.tls, credit);
+    let shaping = Arc::new(shaping::Live::new(shaping, &node));
+    let pool = pool(&node, manifest)?;
+    let policy = Arc::new(policy(&node, manifest, options.tempo, &shaping, &pool, &schedule)?);
     let egress = Arc::new(Egress::new(egress::Setup {
-        pool: pool(&node, manifest)?,
-        shaping: Shaping::new(&node, manifest.tls, credit),
+        pool,
+        shaping: shaping.clone(),
         resolver: resolver.clone(),
         connectors: connectors(&node)?,
-        timeouts: node.timeouts.clone(),
         reach: options.reach,
         smtp_port: node.smtp_port,
         inflight: recovered.inflight.clone(),
         composer,
         feedback: feedback.clone(),
-        schedule: schedule.clone(),
+        policy: policy.clone(),
         sessions_total: node.sessions_total,
         sessions_per_source: node.sessions_per_source,
         campaign_pace: manifest.limits.messages.as_ref().map(|rate| Arc::new(Pace::new(rate, credit))),
@@ -175,7 +192,9 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
         feedback::Setup {
             writer: writer.clone(),
             scheduler: scheduler_handle.clone(),
+            policy: policy.clone(),
             schedule: schedule.clone(),
+            suppressor: suppressor(&node, &run, &spool)?,
             in_doubt: manifest.in_doubt,
             finish: finish.clone(),
         },
@@ -188,7 +207,7 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
     let scheduler_task = tokio::spawn(scheduler::run(
         scheduler::Setup {
             spool: spool.clone(),
-            resolver,
+            resolver: resolver.clone(),
             egress: egress.clone(),
             feedback: feedback.clone(),
             schedule,
@@ -200,8 +219,9 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
         scheduler_handle.clone(),
         scheduler_inboxes,
     ));
-    let watch_task =
-        tokio::spawn(look_after(suppression, run.clone(), scheduler_handle.clone(), stop.clone()));
+    let looked_after = LookedAfter { suppression, shaping, resolver: resolver.clone(), run: run.clone() };
+    let watch_task = tokio::spawn(look_after(looked_after, scheduler_handle.clone(), stop.clone()));
+    let watch_stop = stop.clone();
     let watch = Watch {
         spool,
         writer,
@@ -218,7 +238,7 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
         import,
         egress,
         finish,
-        tasks: vec![scheduler_task, watch_task],
+        tasks: vec![scheduler_task, watch_task, tokio::spawn(policy.keep(watch_stop))],
         feedback_task,
         began_at,
         delivered_before: recovered.delivered,
@@ -387,21 +407,46 @@ impl Running {
     }
 }
 
-/// Looks after what may change while a run is under way: suppression lists, and the mark of a cancel.
-async fn look_after(suppression: Arc<Suppression>, run: Run, scheduler: Handle, stop: CancellationToken) {
+/// What may change while a run is under way.
+#[derive(Clone)]
+struct LookedAfter {
+    suppression: Arc<Suppression>,
+    shaping: Arc<shaping::Live>,
+    resolver: Arc<Resolver>,
+    run: Run,
+}
+
+impl LookedAfter {
+    /// Reads again what has changed; whether the run is cancelled. Blocks.
+    fn look(&self) -> bool {
+        if let Err(error) = self.suppression.reload_if_changed() {
+            tracing::warn!(%error, "a suppression list cannot be read; what it said before holds");
+        }
+        match self.shaping.reload_if_changed() {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!("the limits have changed");
+                self.resolver.regroup(self.shaping.current().tables().grouping());
+            }
+            Err(faults) => {
+                let faults = crate::config::fault::listed(&faults);
+                tracing::warn!("the limits cannot be read again; what was said before holds:\n{faults}");
+            }
+        }
+        self.run.is_cancelled()
+    }
+}
+
+/// Looks after lists of suppression, limits, and the mark of a cancel.
+async fn look_after(looked_after: LookedAfter, scheduler: Handle, stop: CancellationToken) {
     let mut cancelled = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(WATCH) => {}
         }
-        let (suppression, looked_at) = (suppression.clone(), run.clone());
-        let looked = tokio::task::spawn_blocking(move || {
-            if let Err(error) = suppression.reload_if_changed() {
-                tracing::warn!(%error, "a suppression list cannot be read; what it said before holds");
-            }
-            looked_at.is_cancelled()
-        });
+        let looked_after = looked_after.clone();
+        let looked = tokio::task::spawn_blocking(move || looked_after.look());
         if looked.await.unwrap_or(false) && !cancelled {
             cancelled = true;
             scheduler.send(Message::Cancel).await;
@@ -422,6 +467,11 @@ fn open_suppression(
     }
     let mut files = manifest.suppression.clone();
     files.push(own);
+    // Written by the runs themselves: what it says of this one's recipients is settled already.
+    let by_replies = store.join(BY_REPLIES);
+    if by_replies.exists() {
+        files.push(by_replies);
+    }
     let suppression = Suppression::load(&files).map_err(|error| EngineError::Settings(error.to_string()))?;
     for report in suppression.reports().iter().filter(|report| report.bad_lines > 0) {
         let first = report
@@ -434,6 +484,37 @@ fn open_suppression(
         ));
     }
     Ok(suppression)
+}
+
+fn policy(
+    node: &Node,
+    manifest: &Manifest,
+    tempo: Tempo,
+    shaping: &Arc<shaping::Live>,
+    pool: &Pool,
+    schedule: &Arc<Schedule>,
+) -> Result<Policy, EngineError> {
+    let rules = Rules::load(&node.reply_files)
+        .map_err(|faults| EngineError::Settings(crate::config::fault::listed(&faults)))?;
+    let setup = policy::Setup {
+        tempo,
+        is_adapting: node.adapt,
+        shaping: shaping.clone(),
+        sources: pool.facts(),
+        sending_domain: manifest.from_address().domain().to_string(),
+        schedule: schedule.clone(),
+    };
+    Ok(Policy::new(setup, rules))
+}
+
+/// Writes down whom no campaign is to mail again; of a rehearsal nobody.
+fn suppressor(node: &Node, run: &Run, spool: &Arc<Spool>) -> Result<Option<Suppressor>, EngineError> {
+    if run.is_rehearsal() {
+        return Ok(None);
+    }
+    let path = node.state.join("suppression").join(BY_REPLIES);
+    let failed = |error| EngineError::Io(path.clone(), error);
+    Suppressor::open(&path, spool.clone(), &run.id).map(Some).map_err(failed)
 }
 
 fn pool(node: &Node, manifest: &Manifest) -> Result<Pool, EngineError> {
@@ -460,10 +541,11 @@ fn pool(node: &Node, manifest: &Manifest) -> Result<Pool, EngineError> {
     Ok(Pool::new(weights.into_iter().map(source).collect()))
 }
 
-fn resolver(node: &Node) -> Result<Resolver, EngineError> {
-    let providers =
-        node.providers.iter().map(|(name, provider)| (name.clone(), provider.mx.clone())).collect();
-    let providers = Providers::new(providers).map_err(|error| EngineError::Settings(error.to_string()))?;
+/// A resolver by the settings.
+///
+/// # Errors
+/// As [`Resolver::new`].
+pub fn resolver(node: &Node) -> Result<Resolver, EngineError> {
     let settings = ResolverSettings {
         servers: node.dns.servers.clone(),
         timeout: node.dns.timeout,
@@ -473,7 +555,7 @@ fn resolver(node: &Node) -> Result<Resolver, EngineError> {
         ttl_max: node.dns.ttl_max,
         negative_ttl: node.dns.negative_ttl,
     };
-    Resolver::new(settings, providers).map_err(|error| EngineError::Settings(error.to_string()))
+    Resolver::new(settings, node.shaping.grouping()).map_err(|error| EngineError::Settings(error.to_string()))
 }
 
 fn connectors(node: &Node) -> Result<TlsConnectors, EngineError> {

@@ -1,37 +1,37 @@
-//! What a finding means for its recipient: the one place that decides. Pure: `now` is an argument.
+//! What becomes of a recipient: the one place that decides. Pure: `now` is an argument.
 //!
-//! A refusal of the recipient or of the message at RCPT, DATA or the content's end with 5yz is a bounce.
-//! A 5yz before that (connection, greeting, EHLO, MAIL) is about us and defers: it is never held against
-//! a recipient. Everything else that is not an acceptance defers, until the run expires.
+//! What a reply means is [`crate::classify`]'s to say, and whether it is held against the recipient; here
+//! that becomes a disposition, with the time of the next attempt, until the run expires.
 
 use std::time::SystemTime;
 
+use crate::classify::RecipientAction;
 use crate::outcome::{Disposition, Evidence, Failure, Finding, InDoubtPolicy, Outcome, Stage};
-use crate::reply::{EnhancedCode, Reply, Severity};
+use crate::policy::Recourse;
+use crate::reply::{EnhancedCode, Reply};
 use crate::retry::Schedule;
 
 /// What becomes of the outcome's recipient, and why.
 pub fn decide(
     outcome: &Outcome,
+    recourse: &Recourse,
     now: SystemTime,
     schedule: &Schedule,
     in_doubt: InDoubtPolicy,
 ) -> (Disposition, Evidence) {
-    let retry = || match schedule.due(outcome.entry, now) {
-        Some(until) => Disposition::Deferred { until },
-        None => Disposition::Expired,
+    let fate = || {
+        let due = match recourse.action {
+            RecipientAction::Delivered => return Disposition::Delivered,
+            RecipientAction::Bounce | RecipientAction::Suppress => return Disposition::Bounced,
+            RecipientAction::Retry => schedule.due(outcome.entry, now, recourse.limits.as_deref()),
+            RecipientAction::RetryAfter(wait) => schedule.due_after(outcome.entry, now, wait, recourse.limits.as_deref()),
+        };
+        due.map_or(Disposition::Expired, |until| Disposition::Deferred { until })
     };
     match &outcome.finding {
-        Finding::Accepted(reply) => (Disposition::Delivered, replied(Stage::Content, reply)),
-        Finding::Refused { stage, reply, .. } => {
-            let is_final = reply.severity() == Severity::Permanent
-                && matches!(stage, Stage::Rcpt | Stage::Data | Stage::Content);
-            (if is_final { Disposition::Bounced } else { retry() }, replied(*stage, reply))
-        }
-        Finding::Failed { stage, failure, .. } => match local_refusal(failure) {
-            Some(enhanced) => (Disposition::Bounced, failed(*stage, failure, Some(enhanced))),
-            None => (retry(), failed(*stage, failure, None)),
-        },
+        Finding::Accepted(reply) => (fate(), replied(Stage::Content, reply)),
+        Finding::Refused { stage, reply, .. } => (fate(), replied(*stage, reply)),
+        Finding::Failed { stage, failure, .. } => (fate(), failed(*stage, failure, local_code(failure))),
         Finding::InDoubt { failure } => {
             (Disposition::InDoubt(in_doubt), failed(Stage::Content, failure, None))
         }
@@ -41,7 +41,7 @@ pub fn decide(
 }
 
 /// What the peer has announced that it will never take (RFC 6531 §3.5, RFC 1870 §6.2).
-fn local_refusal(failure: &Failure) -> Option<EnhancedCode> {
+fn local_code(failure: &Failure) -> Option<EnhancedCode> {
     match failure {
         Failure::NotOffered("SMTPUTF8") => Some(EnhancedCode::new(5, 6, 7)),
         Failure::TooLarge { .. } => Some(EnhancedCode::new(5, 3, 4)),
@@ -68,7 +68,7 @@ mod tests {
     use crate::outcome::{Scope, SiteId, SourceId};
     use std::time::Duration;
 
-    fn decided(finding: Finding) -> Disposition {
+    fn decided(finding: Finding, action: RecipientAction) -> Disposition {
         let outcome = Outcome {
             entry: Entry::new(RecipientId::new(0, 0), 1),
             finding,
@@ -77,44 +77,36 @@ mod tests {
             source: SourceId(0),
         };
         let now = SystemTime::UNIX_EPOCH;
-        let schedule = Schedule::new(vec![Duration::from_secs(300)], 0.0, now + Duration::from_secs(1000));
-        decide(&outcome, now, &schedule, InDoubtPolicy::Hold).0
+        let schedule = Schedule::new(vec![MINUTES_5], 0.0, now, Duration::from_secs(1000));
+        let recourse = Recourse { action, is_bound: false, limits: None };
+        decide(&outcome, &recourse, now, &schedule, InDoubtPolicy::Hold).0
     }
 
-    fn refused(stage: Stage, code: u16) -> Disposition {
-        let reply = Reply::new(code, "no").unwrap();
-        decided(Finding::Refused { stage, scope: Scope::Recipient, reply })
+    const MINUTES_5: Duration = Duration::from_secs(300);
+
+    fn refused(action: RecipientAction) -> Disposition {
+        let reply = Reply::new(550, "no").unwrap();
+        decided(Finding::Refused { stage: Stage::Rcpt, scope: Scope::Recipient, reply }, action)
     }
 
     #[test]
-    fn a_message_about_us_is_never_held_against_the_recipient() {
-        let deferred = Disposition::Deferred { until: SystemTime::UNIX_EPOCH + Duration::from_secs(300) };
-        for stage in [Stage::Connect, Stage::Greeting, Stage::Ehlo, Stage::StartTls, Stage::Mail] {
-            assert_eq!(refused(stage, 550), deferred, "{stage:?}");
-        }
-        for stage in [Stage::Rcpt, Stage::Data, Stage::Content] {
-            assert_eq!(refused(stage, 550), Disposition::Bounced, "{stage:?}");
-            assert_eq!(refused(stage, 450), deferred, "{stage:?}");
-            assert_eq!(refused(stage, 421), deferred, "{stage:?}");
-        }
+    fn what_is_to_be_done_becomes_a_disposition() {
+        let deferred = |secs| Disposition::Deferred { until: SystemTime::UNIX_EPOCH + Duration::from_secs(secs) };
+        assert_eq!(refused(RecipientAction::Retry), deferred(300));
+        assert_eq!(refused(RecipientAction::RetryAfter(Duration::from_secs(60))), deferred(60));
+        assert_eq!(refused(RecipientAction::RetryAfter(Duration::from_secs(2000))), Disposition::Expired);
+        assert_eq!(refused(RecipientAction::Bounce), Disposition::Bounced);
+        assert_eq!(refused(RecipientAction::Suppress), Disposition::Bounced);
     }
 
     #[test]
     fn a_lost_reply_is_in_doubt_and_a_lost_connection_is_not() {
         let failure = Failure::Closed;
         assert_eq!(
-            decided(Finding::InDoubt { failure: failure.clone() }),
+            decided(Finding::InDoubt { failure: failure.clone() }, RecipientAction::Retry),
             Disposition::InDoubt(InDoubtPolicy::Hold)
         );
-        let lost = decided(Finding::Failed { stage: Stage::Data, scope: Scope::Session, failure });
-        assert!(matches!(lost, Disposition::Deferred { .. }));
-    }
-
-    #[test]
-    fn what_the_peer_never_takes_bounces() {
-        let failed =
-            |failure| decided(Finding::Failed { stage: Stage::Mail, scope: Scope::Recipient, failure });
-        assert_eq!(failed(Failure::NotOffered("SMTPUTF8")), Disposition::Bounced);
-        assert_eq!(failed(Failure::TooLarge { limit: 1000 }), Disposition::Bounced);
+        let lost = Finding::Failed { stage: Stage::Data, scope: Scope::Session, failure };
+        assert!(matches!(decided(lost, RecipientAction::Retry), Disposition::Deferred { .. }));
     }
 }

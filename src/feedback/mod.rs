@@ -1,10 +1,11 @@
 //! Feedback: the one task that turns outcomes into dispositions and gives them to the journal.
 //!
-//! Sessions report what they learned; this decides what it means for the recipient, appends the record,
-//! and tells the scheduler who is to be tried again. Nothing counts before the journal has written it.
-//! Classes, adjustments and suppression by class belong here too.
+//! Sessions report what they learned; [`crate::classify`] says what it means and [`crate::policy`] what it
+//! changes; this decides what becomes of the recipient, appends the record, and tells the scheduler who
+//! is to be tried again. Nothing counts before the journal has written it.
 
 mod disposition;
+mod suppressor;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -13,14 +14,16 @@ use std::time::SystemTime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::classify::{Class, RecipientAction, Verdict};
 use crate::envelope::Entry;
 use crate::journal::{NameKind, Record, Writer};
 use crate::metrics::ProviderLine;
-use crate::outcome::{Disposition, Evidence, Finding, InDoubtPolicy, Outcome, SiteId, SourceId};
+use crate::outcome::{Disposition, Evidence, InDoubtPolicy, Outcome, SiteId, SourceId};
+use crate::policy::{Policy, Recourse};
 use crate::pull::{Handle, Message, PathKey};
 use crate::retry::Schedule;
 use crate::site::Site;
-use crate::smtp::OpenFailure;
+pub use suppressor::Suppressor;
 
 /// Outcomes that may wait: a group for the journal, twice.
 const OUTCOMES: usize = 1024;
@@ -40,19 +43,17 @@ struct Settled {
     evidence: Evidence,
 }
 
+/// Which site a number stands for.
 #[derive(Debug)]
-enum Notice {
-    Site(SiteId, Arc<Site>),
-    Unreachable(PathKey, String),
-}
+struct Named(SiteId, Arc<Site>);
 
 /// The way to the feedback task.
 #[derive(Debug, Clone)]
 pub struct Feedback {
     outcomes: mpsc::Sender<Outcome>,
     settled: mpsc::Sender<Settled>,
-    /// Not bounded by a number: one notice a site, and one a failed connection.
-    notices: mpsc::UnboundedSender<Notice>,
+    /// Not bounded by a number: one a site.
+    names: mpsc::UnboundedSender<Named>,
     lines: Arc<Mutex<Vec<ProviderLine>>>,
 }
 
@@ -61,7 +62,7 @@ pub struct Feedback {
 pub struct Inboxes {
     outcomes: mpsc::Receiver<Outcome>,
     settled: mpsc::Receiver<Settled>,
-    notices: mpsc::UnboundedReceiver<Notice>,
+    names: mpsc::UnboundedReceiver<Named>,
     lines: Arc<Mutex<Vec<ProviderLine>>>,
 }
 
@@ -69,11 +70,11 @@ pub struct Inboxes {
 pub fn channel() -> (Feedback, Inboxes) {
     let (outcomes, outcomes_end) = mpsc::channel(OUTCOMES);
     let (settled, settled_end) = mpsc::channel(SETTLED);
-    let (notices, notices_end) = mpsc::unbounded_channel();
+    let (names, names_end) = mpsc::unbounded_channel();
     let lines = Arc::new(Mutex::new(Vec::new()));
     let inboxes =
-        Inboxes { outcomes: outcomes_end, settled: settled_end, notices: notices_end, lines: lines.clone() };
-    (Feedback { outcomes, settled, notices, lines }, inboxes)
+        Inboxes { outcomes: outcomes_end, settled: settled_end, names: names_end, lines: lines.clone() };
+    (Feedback { outcomes, settled, names, lines }, inboxes)
 }
 
 impl Feedback {
@@ -104,17 +105,7 @@ impl Feedback {
 
     /// Tells which site a number stands for.
     pub fn name_site(&self, id: SiteId, site: &Arc<Site>) {
-        let _ = self.notices.send(Notice::Site(id, site.clone()));
-    }
-
-    /// Reports that no session could be opened on a path.
-    pub fn unreachable(&self, path: PathKey, failure: &OpenFailure) {
-        let what = match &failure.finding {
-            Finding::Refused { reply, .. } => reply.to_string(),
-            Finding::Failed { failure, .. } | Finding::InDoubt { failure } => failure.to_string(),
-            other => format!("{other:?}"),
-        };
-        let _ = self.notices.send(Notice::Unreachable(path, what));
+        let _ = self.names.send(Named(id, site.clone()));
     }
 
     /// Delivered, deferred and bounced by provider so far, the largest first.
@@ -126,11 +117,13 @@ impl Feedback {
 }
 
 /// What the feedback task works with.
-#[derive(Debug)]
 pub struct Setup {
     pub writer: Arc<Writer>,
     pub scheduler: Handle,
+    pub policy: Arc<Policy>,
     pub schedule: Arc<Schedule>,
+    /// Writes down whom no campaign is to mail again; a rehearsal has none.
+    pub suppressor: Option<Suppressor>,
     pub in_doubt: InDoubtPolicy,
     /// Nothing more will come: take what waits, then end.
     pub finish: CancellationToken,
@@ -138,16 +131,19 @@ pub struct Setup {
 
 struct Task {
     setup: Setup,
-    sites: HashMap<SiteId, usize>,
+    sites: HashMap<SiteId, (usize, Arc<Site>)>,
     places: HashMap<String, usize>,
     lines: Arc<Mutex<Vec<ProviderLine>>>,
     records: Vec<Record>,
     retries: Vec<(Entry, SystemTime)>,
+    /// Of the group at hand, in its order.
+    verdicts: Vec<Verdict>,
+    recourses: Vec<Recourse>,
 }
 
 /// Runs until told to finish and nothing waits, or until the journal fails.
 pub async fn run(setup: Setup, inboxes: Inboxes) {
-    let Inboxes { mut outcomes, mut settled, mut notices, lines } = inboxes;
+    let Inboxes { mut outcomes, mut settled, mut names, lines } = inboxes;
     let finish = setup.finish.clone();
     let mut task = Task {
         setup,
@@ -156,12 +152,14 @@ pub async fn run(setup: Setup, inboxes: Inboxes) {
         lines,
         records: Vec::with_capacity(GROUP),
         retries: Vec::new(),
+        verdicts: Vec::with_capacity(GROUP),
+        recourses: Vec::with_capacity(GROUP),
     };
     let mut group = Vec::with_capacity(GROUP);
     loop {
         tokio::select! {
             biased;
-            Some(notice) = notices.recv() => task.notice(notice).await,
+            Some(named) = names.recv() => task.named(named).await,
             count = outcomes.recv_many(&mut group, GROUP) => {
                 if count > 0 {
                     task.outcomes(&mut group).await;
@@ -174,22 +172,10 @@ pub async fn run(setup: Setup, inboxes: Inboxes) {
 }
 
 impl Task {
-    async fn notice(&mut self, notice: Notice) {
-        match notice {
-            Notice::Site(id, site) => {
-                let place = self.place(site.provider.as_deref().unwrap_or(&site.name));
-                self.sites.insert(id, place);
-                let _ = self.setup.writer.name(NameKind::Site, id.0, &site.name).await;
-            }
-            Notice::Unreachable(path, what) => {
-                tracing::info!(
-                    site = path.site.0,
-                    source = path.source.0,
-                    what,
-                    "no session could be opened"
-                );
-            }
-        }
+    async fn named(&mut self, Named(id, site): Named) {
+        let place = self.place(site.provider.as_deref().unwrap_or(&site.name));
+        let _ = self.setup.writer.name(NameKind::Site, id.0, &site.name).await;
+        self.sites.insert(id, (place, site));
     }
 
     /// The line of a provider, or of a site that has none.
@@ -205,29 +191,31 @@ impl Task {
 
     async fn outcomes(&mut self, group: &mut Vec<Outcome>) {
         let now = SystemTime::now();
+        self.judge(group);
         {
-            let mut lines = self.lines.lock().expect("no panic while the lines are held");
-            for outcome in group.drain(..) {
+            let Self { setup, sites, verdicts, recourses, lines, records, retries, .. } = self;
+            let mut lines = lines.lock().expect("no panic while the lines are held");
+            for ((outcome, verdict), recourse) in group.drain(..).zip(&*verdicts).zip(&*recourses) {
                 let (disposition, evidence) =
-                    disposition::decide(&outcome, now, &self.setup.schedule, self.setup.in_doubt);
-                if let Some(place) = self.sites.get(&outcome.site) {
+                    disposition::decide(&outcome, recourse, now, &setup.schedule, setup.in_doubt);
+                if let Some((place, _)) = sites.get(&outcome.site) {
                     count(&mut lines[*place], disposition);
                 }
-                let again = outcome.entry.next(None);
+                let again = outcome.entry.next(recourse.is_bound.then_some(outcome.source));
                 match disposition {
-                    Disposition::Deferred { until } => self.retries.push((again, until)),
-                    Disposition::InDoubt(InDoubtPolicy::Resend) => self.retries.push((
+                    Disposition::Deferred { until } => retries.push((again, until)),
+                    Disposition::InDoubt(InDoubtPolicy::Resend) => retries.push((
                         again,
-                        self.setup.schedule.due(outcome.entry, now).unwrap_or(self.setup.schedule.expires()),
+                        setup.schedule.due(outcome.entry, now, None).unwrap_or(setup.schedule.expires()),
                     )),
                     _ => {}
                 }
-                self.records.push(Record {
+                records.push(Record {
                     recipient: outcome.entry.recipient,
                     attempt: outcome.entry.attempt,
                     at: now,
                     disposition,
-                    class: 0,
+                    class: verdict.class.number(),
                     evidence,
                     source: outcome.source,
                     site: outcome.site,
@@ -239,6 +227,40 @@ impl Task {
         if !self.retries.is_empty() {
             self.setup.scheduler.send(Message::Deferred(std::mem::take(&mut self.retries))).await;
         }
+        self.tell().await;
+    }
+
+    /// Finds out what each of a group means, what that changes, and what to do about its recipient.
+    fn judge(&mut self, group: &[Outcome]) {
+        let Self { setup, sites, verdicts, recourses, .. } = self;
+        let rules = setup.policy.rules();
+        verdicts.clear();
+        verdicts.extend(group.iter().map(|outcome| {
+            let site = sites.get(&outcome.site).map(|(_, site)| &**site);
+            setup.policy.verdict(&rules, site, &outcome.finding)
+        }));
+        recourses.clear();
+        let paths = group.iter().map(|outcome| PathKey { site: outcome.site, source: outcome.source });
+        let heard = paths.zip(group).zip(&*verdicts).map(|((path, outcome), verdict)| (path, &outcome.finding, verdict));
+        setup.policy.heard(&rules, heard, |recourse| recourses.push(recourse));
+        if let Some(suppressor) = &mut setup.suppressor {
+            let suppressed = recourses.iter().zip(group).zip(&*verdicts);
+            let suppressed = suppressed.filter(|((recourse, _), _)| recourse.action == RecipientAction::Suppress);
+            suppressor.write(suppressed.map(|((_, outcome), verdict)| (outcome.entry.recipient, verdict.class)));
+        }
+    }
+
+    /// Writes down what policy has changed.
+    async fn tell(&mut self) {
+        for event in self.setup.policy.take_events() {
+            let text = event.to_string();
+            if event.alert {
+                tracing::warn!("{text}");
+            } else {
+                tracing::info!("{text}");
+            }
+            let _ = self.setup.writer.event(&text).await;
+        }
     }
 
     async fn settled(&mut self, settled: Settled) {
@@ -248,7 +270,7 @@ impl Task {
             attempt: entry.attempt.saturating_sub(1),
             at: now,
             disposition: settled.disposition,
-            class: 0,
+            class: Class::Local.number(),
             evidence: settled.evidence.clone(),
             source: NO_SOURCE,
             site: NO_SITE,

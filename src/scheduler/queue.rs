@@ -453,7 +453,13 @@ mod tests {
     use std::collections::HashSet;
 
     fn site(name: &str) -> Arc<Site> {
-        Arc::new(Site { name: name.into(), exchanges: Vec::new(), provider: None, implicit: false })
+        Arc::new(Site {
+            name: name.into(),
+            exchanges: Vec::new(),
+            provider: None,
+            implicit: false,
+            own_limits_of: None,
+        })
     }
 
     fn take(queues: &mut Queues, site: SiteId, want: usize) -> Vec<Entry> {

@@ -1,8 +1,10 @@
-//! A rate as a ceiling: the only user of governor.
+//! Rates as ceilings, and the gate that all of a path's together are.
 //!
-//! One direct limiter a rate, over tokio's clock, so that tests can hold time. A denied take says
-//! when to come back; whoever is denied parks until then and asks nothing in between.
+//! A [`Pace`] is fixed: one direct limiter of governor, whose only user this is, over tokio's clock, so
+//! that tests can hold time. A [`LivePace`] can be changed while it runs, which governor's cannot. A
+//! denied take says when to come back; whoever is denied parks until then and asks nothing in between.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::Add;
 use std::sync::{Arc, Mutex};
@@ -13,6 +15,7 @@ use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::config::Rate;
@@ -85,8 +88,10 @@ impl Pace {
         self.per_second
     }
 
-    /// Takes one, or says from when on one may be had.
-    pub fn take(&self) -> Result<(), Instant> {
+}
+
+impl Meter for Pace {
+    fn take(&self) -> Result<(), Instant> {
         self.limiter.check().map_err(|denied| {
             let now = TokioClock.now();
             // A millisecond is what tokio's timers can tell apart.
@@ -95,10 +100,82 @@ impl Pace {
     }
 }
 
-/// Several paces that all have to grant, such as a path's own, its provider's and the campaign's.
+/// A pace that is changed while it is kept: evenly spaced takes (GCRA), with what a tenth of a second
+/// grants as its burst. A change keeps what was spent; it neither gives credit nor takes it.
+#[derive(Debug)]
+pub struct LivePace {
+    state: Mutex<LiveState>,
+}
+
+#[derive(Debug)]
+struct LiveState {
+    /// `None`: no limit.
+    period: Option<Duration>,
+    /// When the next take is due at an even pace.
+    due: Instant,
+}
+
+impl LivePace {
+    pub fn new(per_second: Option<f64>) -> Self {
+        let pace = Self { state: Mutex::new(LiveState { period: None, due: Instant::now() }) };
+        pace.set(per_second);
+        pace
+    }
+
+    /// From now on so many a second, above 0; `None`: as many as are asked for.
+    pub fn set(&self, per_second: Option<f64>) {
+        let mut state = self.state.lock().expect("no panic while the pace is held");
+        state.period = per_second.map(|rate| Duration::from_secs_f64((1.0 / rate).clamp(1e-9, 1e9)));
+        if let Some(period) = state.period {
+            state.due = state.due.min(Instant::now() + period);
+        }
+    }
+}
+
+impl Meter for LivePace {
+    fn take(&self) -> Result<(), Instant> {
+        let mut state = self.state.lock().expect("no panic while the pace is held");
+        let Some(period) = state.period else { return Ok(()) };
+        let now = Instant::now();
+        let tolerance = BURST_SPAN.saturating_sub(period);
+        if state.due > now + tolerance {
+            return Err((state.due - tolerance).max(now + Duration::from_millis(1)));
+        }
+        state.due = state.due.max(now) + period;
+        Ok(())
+    }
+}
+
+/// What grants takes one at a time.
+pub trait Meter: Send + Sync + fmt::Debug {
+    /// Takes one, or says from when on to ask again.
+    fn take(&self) -> Result<(), Instant>;
+}
+
+/// Which limit a meter stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limit {
+    /// The path's own, from shaping.
+    Path,
+    /// The provider's, over all its sites and all sources.
+    Provider,
+    /// The campaign's, from its manifest.
+    Campaign,
+    /// The source's account at its relay.
+    Account,
+    /// The path's, as adapted to what the site said.
+    AdaptedPath,
+    /// The sending domain's at this provider, as adapted.
+    AdaptedDomain,
+    /// The cap of a source or sending domain that is warming up.
+    WarmUp,
+}
+
+/// Several meters that all have to grant, such as a path's own, its provider's and the campaign's.
 ///
 /// A token taken from one while another denies stays in hand for the next try, so a denial costs
-/// nothing; the widest pace comes last, so that none of its tokens waits in many hands.
+/// nothing; the widest comes last, so that none of its tokens waits in many hands.
 #[derive(Debug, Default)]
 pub struct Gate {
     state: Mutex<GateState>,
@@ -107,15 +184,22 @@ pub struct Gate {
 
 #[derive(Debug, Default)]
 struct GateState {
-    /// Each with a token in hand or not.
-    paces: Vec<(Arc<Pace>, bool)>,
-    closed_until: Option<Instant>,
+    tolls: Vec<Toll>,
+    closed: Option<(Limit, Instant)>,
+}
+
+#[derive(Debug)]
+struct Toll {
+    limit: Limit,
+    meter: Arc<dyn Meter>,
+    in_hand: bool,
 }
 
 impl Gate {
-    pub fn new(paces: impl IntoIterator<Item = Arc<Pace>>) -> Self {
-        let paces: Vec<_> = paces.into_iter().map(|pace| (pace, false)).collect();
-        Self { is_open: paces.is_empty(), state: Mutex::new(GateState { paces, closed_until: None }) }
+    pub fn new(meters: impl IntoIterator<Item = (Limit, Arc<dyn Meter>)>) -> Self {
+        let toll = |(limit, meter)| Toll { limit, meter, in_hand: false };
+        let tolls: Vec<_> = meters.into_iter().map(toll).collect();
+        Self { is_open: tolls.is_empty(), state: Mutex::new(GateState { tolls, closed: None }) }
     }
 
     /// Passes, or says from when on to try again.
@@ -123,26 +207,26 @@ impl Gate {
         if self.is_open {
             return Ok(());
         }
-        let mut state = self.state.lock().expect("no panic while the paces are held");
-        let GateState { paces, closed_until } = &mut *state;
-        for (pace, in_hand) in paces.iter_mut().filter(|(_, in_hand)| !in_hand) {
-            if let Err(until) = pace.take() {
-                *closed_until = Some(until);
+        let mut state = self.state.lock().expect("no panic while the meters are held");
+        let GateState { tolls, closed } = &mut *state;
+        for toll in tolls.iter_mut().filter(|toll| !toll.in_hand) {
+            if let Err(until) = toll.meter.take() {
+                *closed = Some((toll.limit, until));
                 return Err(until);
             }
-            *in_hand = true;
+            toll.in_hand = true;
         }
-        *closed_until = None;
-        paces.iter_mut().for_each(|(_, in_hand)| *in_hand = false);
+        *closed = None;
+        tolls.iter_mut().for_each(|toll| toll.in_hand = false);
         Ok(())
     }
 
-    /// The time given with the last denial, unless something has passed since.
-    pub fn closed_until(&self) -> Option<Instant> {
+    /// Which limit denied last and until when, unless something has passed since.
+    pub fn closed(&self) -> Option<(Limit, Instant)> {
         if self.is_open {
             return None;
         }
-        self.state.lock().expect("no panic while the paces are held").closed_until
+        self.state.lock().expect("no panic while the meters are held").closed
     }
 }
 
@@ -169,7 +253,7 @@ mod tests {
     }
 
     /// Takes whenever allowed for `span`, sleeping until told otherwise; the times of the takes.
-    async fn greedy(pace: &Pace, span: Duration) -> Vec<Instant> {
+    async fn greedy(pace: &dyn Meter, span: Duration) -> Vec<Instant> {
         let end = Instant::now() + span;
         let mut taken = Vec::new();
         loop {
@@ -199,13 +283,33 @@ mod tests {
     async fn a_denial_by_one_pace_costs_nothing_at_the_other() {
         let quick = Arc::new(Pace::new(&rate(2, 60_000, Some(2)), Credit::Full));
         let slow = Arc::new(Pace::new(&rate(1, 1_000, None), Credit::Full));
-        let gate = Gate::new([quick, slow]);
+        let gate = Gate::new([(Limit::Path, quick as Arc<dyn Meter>), (Limit::Campaign, slow)]);
         gate.pass().unwrap();
         for _ in 0..5 {
             gate.pass().unwrap_err();
         }
+        assert_eq!(gate.closed().map(|(limit, _)| limit), Some(Limit::Campaign));
         tokio::time::sleep(Duration::from_secs(2)).await;
         gate.pass().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_live_pace_keeps_what_was_spent_when_it_changes() {
+        let pace = LivePace::new(None);
+        (0..1000).for_each(|_| pace.take().unwrap());
+        pace.set(Some(1.0));
+        assert_eq!(greedy(&pace, Duration::from_secs(60)).await.len(), 61);
+        // Set again and again, it is still the same pace: neither starved nor fed.
+        let mut taken = 0;
+        for _ in 0..100 {
+            pace.set(Some(1.0));
+            taken += greedy(&pace, Duration::from_millis(300)).await.len();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!((29..=31).contains(&taken), "{taken} in 30 s");
+        pace.set(Some(100.0));
+        let taken = greedy(&pace, Duration::from_secs(1)).await.len();
+        assert!((100..=110).contains(&taken), "{taken}");
     }
 
     proptest! {

@@ -2,13 +2,14 @@
 //!
 //! [`Resolver`] answers two questions, for a domain its [`Route`] and for a server its addresses, from a
 //! cache that honours times to live. However many ask, one question a name is under way. Domains with the
-//! same servers in the same order get the same [`Site`]. A DNS failure is [`Route::Unresolved`]: it
+//! same servers in the same order get the same [`Site`], but for those that a [`Grouping`] keeps apart. A DNS failure is [`Route::Unresolved`]: it
 //! defers a domain and never bounces it.
 //!
 //! RFC 5321 §5.1 (MX, implicit MX), RFC 7505 (null MX), RFC 2308 (negative answers), RFC 8767 (stale
 //! ones). Knows nothing of limits, sessions or recipients.
 
 mod cache;
+mod grouping;
 mod mx;
 mod provider;
 mod resolver;
@@ -22,7 +23,8 @@ use tokio::time::Instant;
 use crate::address::Domain;
 use crate::outcome::Failure;
 
-pub use provider::{ProviderError, Providers};
+pub use grouping::Grouping;
+pub use provider::Providers;
 pub use resolver::{Resolver, ResolverError, ResolverSettings};
 
 /// One mail server of a site.
@@ -44,6 +46,8 @@ pub struct Site {
     pub provider: Option<Arc<str>>,
     /// No MX record: the domain's own address takes its mail (RFC 5321 §5.1).
     pub implicit: bool,
+    /// The one domain of the site, where it has limits of its own and so shares none with others.
+    pub own_limits_of: Option<Domain>,
 }
 
 /// Where a domain's mail goes.

@@ -2,27 +2,12 @@
 //!
 //! A suffix with a leading dot (`.google.com`) matches every name below it, one without
 //! (`mx.example.com`) that name alone; the longest match counts. A site is a provider's only when all its
-//! servers are. A suffix that could never match is refused, because a limit that silently does not apply
-//! is worse than none.
+//! servers are.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::address::Domain;
-
-/// Why a list of providers is refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProviderError {
-    #[error(
-        "provider {provider}: {suffix:?} can never match a server's name: {why}; write \".example.com\" or \"mx.example.com\""
-    )]
-    NeverMatches { provider: String, suffix: String, why: &'static str },
-    #[error("{suffix:?} belongs to both provider {first} and provider {second}; give it to one")]
-    Twice { suffix: String, first: String, second: String },
-    #[error("provider {0} has no MX suffixes and can never match")]
-    Empty(String),
-}
 
 /// All known providers; cheap to ask.
 #[derive(Debug, Clone, Default)]
@@ -32,31 +17,41 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// From names and their MX suffixes, in any case.
+    /// From names and their suffixes, in lower case; each suffix belongs to the last that names it.
+    pub fn new<'a>(providers: impl IntoIterator<Item = (&'a str, &'a [String])>) -> Self {
+        let mut by_suffix = HashMap::new();
+        for (name, suffixes) in providers {
+            let provider: Arc<str> = name.into();
+            by_suffix.extend(suffixes.iter().map(|suffix| (suffix.as_str().into(), Arc::clone(&provider))));
+        }
+        Self { by_suffix }
+    }
+
+    /// Whether a server's name could ever match `suffix`.
     ///
     /// # Errors
-    /// A suffix that can never match, or that two providers claim; a provider without any.
-    pub fn new(providers: Vec<(String, Vec<String>)>) -> Result<Self, ProviderError> {
-        let mut by_suffix: HashMap<Box<str>, Arc<str>> = HashMap::new();
-        for (name, suffixes) in providers {
-            if suffixes.is_empty() {
-                return Err(ProviderError::Empty(name));
-            }
-            let provider: Arc<str> = name.as_str().into();
-            for suffix in suffixes {
-                let key = normal(&suffix).map_err(|why| ProviderError::NeverMatches {
-                    provider: name.clone(),
-                    suffix: suffix.clone(),
-                    why,
-                })?;
-                if let Some(first) = by_suffix.insert(key, Arc::clone(&provider))
-                    && first != provider
-                {
-                    return Err(ProviderError::Twice { suffix, first: first.to_string(), second: name });
-                }
-            }
+    /// Why none could.
+    pub fn can_match(suffix: &str) -> Result<(), &'static str> {
+        let name = suffix.strip_prefix('.').unwrap_or(suffix);
+        if name.is_empty() {
+            return Err("it is empty");
         }
-        Ok(Self { by_suffix })
+        if name.ends_with('.') {
+            return Err("it ends in a dot, and names are compared without one");
+        }
+        if name.split('.').any(|label| label.is_empty() || label.len() > 63) {
+            return Err("it has an empty or over-long label");
+        }
+        if name.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err("names are compared in lower case");
+        }
+        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+            return Err("it has a character that no host name has (wildcards are not used here)");
+        }
+        if !suffix.starts_with('.') && Domain::parse(name).is_err() {
+            return Err("it is no full host name and has no leading dot");
+        }
+        Ok(())
     }
 
     /// The provider that runs all of `hosts`; `None` when they differ, one is unknown, or there are none.
@@ -76,40 +71,20 @@ impl Providers {
     }
 }
 
-fn normal(suffix: &str) -> Result<Box<str>, &'static str> {
-    let lower = suffix.to_ascii_lowercase();
-    let name = lower.strip_prefix('.').unwrap_or(&lower);
-    if name.is_empty() {
-        return Err("it is empty");
-    }
-    if name.ends_with('.') {
-        return Err("it ends in a dot, and names are compared without one");
-    }
-    if name.split('.').any(|label| label.is_empty() || label.len() > 63) {
-        return Err("it has an empty or over-long label");
-    }
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
-        return Err("it has a character that no host name has (wildcards are not used here)");
-    }
-    if !lower.starts_with('.') && Domain::parse(name).is_err() {
-        return Err("it is no full host name and has no leading dot");
-    }
-    Ok(lower.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn providers() -> Providers {
         let list = [
-            ("google", &[".Google.test", ".googlemail.test"][..]),
+            ("google", &[".google.test", ".googlemail.test"][..]),
             ("outlook", &[".protection.outlook.test"]),
             ("hotmail", &[".olc.protection.outlook.test"]),
             ("small", &["mx.small.test"]),
         ];
-        let list = list.map(|(name, suffixes)| (name.into(), suffixes.iter().map(|&s| s.into()).collect()));
-        Providers::new(list.into()).unwrap()
+        let list = list.map(|(name, suffixes)| (name, suffixes.iter().map(|&s| s.to_owned()).collect()));
+        let list: Vec<(&str, Vec<String>)> = list.into();
+        Providers::new(list.iter().map(|(name, suffixes)| (*name, &suffixes[..])))
     }
 
     fn of(hosts: &[&str]) -> Option<String> {
@@ -141,11 +116,10 @@ mod tests {
         for suffix in
             ["", ".", ".example.test.", "..test", "*.example.test", "example", ".a b.test", "192.0.2.1"]
         {
-            let result = Providers::new(vec![("x".into(), vec![suffix.into()])]);
-            assert!(matches!(result, Err(ProviderError::NeverMatches { .. })), "{suffix:?}");
+            assert!(Providers::can_match(suffix).is_err(), "{suffix:?}");
         }
-        let twice = vec![("x".into(), vec![".a.test".into()]), ("y".into(), vec![".A.test".into()])];
-        assert!(matches!(Providers::new(twice), Err(ProviderError::Twice { .. })));
-        assert!(matches!(Providers::new(vec![("x".into(), vec![])]), Err(ProviderError::Empty(_))));
+        for suffix in [".example.test", ".test", "mx.example.test"] {
+            assert_eq!(Providers::can_match(suffix), Ok(()), "{suffix:?}");
+        }
     }
 }

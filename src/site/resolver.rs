@@ -12,7 +12,7 @@ use crate::address::Domain;
 use super::cache::{Asker, Cache, Fact, Kind, Look};
 use super::mx::{Answer, Dns, Target};
 use super::sites::Sites;
-use super::{AddressFailure, Addresses, Exchange, Providers, Route, Routed};
+use super::{AddressFailure, Addresses, Exchange, Grouping, Route, Routed};
 
 /// Names held by each cache, some 200 octets each; more are asked for again.
 const NAMES_MAX: usize = 100_000;
@@ -70,14 +70,19 @@ const EXCHANGES_MAX: usize = 16;
 impl Resolver {
     /// # Errors
     /// No servers are given and the system names none.
-    pub fn new(settings: ResolverSettings, providers: Providers) -> Result<Self, ResolverError> {
+    pub fn new(settings: ResolverSettings, grouping: Grouping) -> Result<Self, ResolverError> {
         Ok(Self(Arc::new(Inner {
             dns: Dns::new(&settings)?,
             settings,
-            sites: Sites::new(providers),
+            sites: Sites::new(grouping),
             routes: Cache::new(NAMES_MAX),
             addresses: Cache::new(NAMES_MAX),
         })))
+    }
+
+    /// From now on domains are told apart by `grouping`. A route that is known holds until it expires.
+    pub fn regroup(&self, grouping: Grouping) {
+        self.0.sites.regroup(grouping);
     }
 
     /// Where `domain`'s mail goes. Needs a tokio runtime.
@@ -136,7 +141,7 @@ impl Resolver {
     async fn ask_route(&self, domain: &Domain) -> (Route, Kind, Duration) {
         let settings = &self.0.settings;
         match self.0.dns.mx(domain).await {
-            Answer::Records { records, ttl } => self.by_mx(records, settings.positive(ttl)),
+            Answer::Records { records, ttl } => self.by_mx(domain, records, settings.positive(ttl)),
             Answer::NoData { ttl } => self.implicit(domain, settings.negative(ttl)).await,
             Answer::NoName { ttl } => {
                 let reason = "the domain does not exist";
@@ -148,7 +153,7 @@ impl Resolver {
         }
     }
 
-    fn by_mx(&self, records: Vec<(u16, Target)>, ttl: Duration) -> (Route, Kind, Duration) {
+    fn by_mx(&self, domain: &Domain, records: Vec<(u16, Target)>, ttl: Duration) -> (Route, Kind, Duration) {
         let null = records.iter().any(|(_, target)| *target == Target::Null);
         let hosts = records.into_iter().filter_map(|(preference, target)| match target {
             Target::Host(host) => Some(Exchange { preference, host }),
@@ -158,7 +163,7 @@ impl Resolver {
         exchanges.sort_unstable();
         exchanges.truncate(EXCHANGES_MAX);
         match (exchanges.is_empty(), null) {
-            (false, _) => (Route::Site(self.0.sites.of(exchanges, false)), Kind::Positive, ttl),
+            (false, _) => (Route::Site(self.0.sites.of(domain, exchanges, false)), Kind::Positive, ttl),
             (true, true) => (Route::NullMx, Kind::Negative, ttl),
             (true, false) => {
                 let reason = "the domain's MX records name no host";
@@ -177,7 +182,7 @@ impl Resolver {
         match fact.value {
             Ok(_) => {
                 let exchange = Exchange { preference: 0, host: domain.clone() };
-                (Route::Site(self.0.sites.of(vec![exchange], true)), Kind::Positive, ttl)
+                (Route::Site(self.0.sites.of(domain, vec![exchange], true)), Kind::Positive, ttl)
             }
             Err(AddressFailure::NoAddress(_)) => {
                 let reason = "the domain has no MX, A or AAAA record";

@@ -1,15 +1,15 @@
 //! One [`Site`] a set of servers, and its name.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::address::Domain;
 
-use super::{Exchange, Providers, Site};
+use super::grouping::sort;
+use super::{Exchange, Grouping, Site};
 
 /// Fewer known sites are not swept.
 const SITES_MIN: usize = 1024;
@@ -17,48 +17,50 @@ const SITES_MIN: usize = 1024;
 /// The sites in use, each once.
 #[derive(Debug)]
 pub(super) struct Sites {
-    providers: Providers,
+    grouping: RwLock<Arc<Grouping>>,
     known: DashMap<Servers, Weak<Site>>,
     /// Sites to be known before the unused are dropped.
     sweep_at: AtomicUsize,
 }
 
-/// Whether implicit; servers in order, preferences as ranks.
-type Servers = (bool, Vec<(u16, Domain)>);
+/// The one domain, if there is but one; whether implicit; servers in order, preferences as ranks.
+type Servers = (Option<Domain>, bool, Vec<(u16, Domain)>);
 
 impl Sites {
-    pub(super) fn new(providers: Providers) -> Self {
-        Self { providers, known: DashMap::new(), sweep_at: AtomicUsize::new(SITES_MIN) }
+    pub(super) fn new(grouping: Grouping) -> Self {
+        Self {
+            grouping: RwLock::new(Arc::new(grouping)),
+            known: DashMap::new(),
+            sweep_at: AtomicUsize::new(SITES_MIN),
+        }
     }
 
-    /// The one site of these servers.
-    pub(super) fn of(&self, mut exchanges: Vec<Exchange>, implicit: bool) -> Arc<Site> {
-        exchanges.sort_unstable();
-        // A host named twice counts where it is preferred.
-        let mut seen = HashSet::new();
-        exchanges.retain(|exchange| seen.insert(exchange.host.clone()));
-        let key = (implicit, ranked(&exchanges));
+    /// From now on sites are made by `grouping`; those that exist stay as they are for those who have them.
+    pub(super) fn regroup(&self, grouping: Grouping) {
+        *self.grouping.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(grouping);
+        self.known.clear();
+    }
+
+    /// The one site of these servers, for `domain`.
+    pub(super) fn of(&self, domain: &Domain, mut exchanges: Vec<Exchange>, implicit: bool) -> Arc<Site> {
+        let grouping = Arc::clone(&self.grouping.read().unwrap_or_else(PoisonError::into_inner));
+        sort(&mut exchanges);
+        let own = grouping.own(domain);
+        let key = (own.clone(), implicit, ranked(&exchanges));
         // Now and then, those that nobody uses any more go.
         if self.known.len() >= self.sweep_at.load(Relaxed) {
             self.known.retain(|_, site| site.strong_count() > 0);
             self.sweep_at.store(self.known.len().max(SITES_MIN) * 2, Relaxed);
         }
-        let make = |exchanges: Vec<Exchange>| {
-            Arc::new(Site {
-                name: site_name(&exchanges),
-                provider: self.providers.of(exchanges.iter().map(|exchange| &exchange.host)),
-                exchanges,
-                implicit,
-            })
-        };
+        let make = || Arc::new(grouping.sorted_site(own, exchanges, implicit));
         match self.known.entry(key) {
             Entry::Occupied(mut held) => held.get().upgrade().unwrap_or_else(|| {
-                let site = make(exchanges);
+                let site = make();
                 held.insert(Arc::downgrade(&site));
                 site
             }),
             Entry::Vacant(space) => {
-                let site = make(exchanges);
+                let site = make();
                 space.insert(Arc::downgrade(&site));
                 site
             }
@@ -80,7 +82,7 @@ fn ranked(exchanges: &[Exchange]) -> Vec<(u16, Domain)> {
 }
 
 /// A name for people, from hosts in order.
-fn site_name(exchanges: &[Exchange]) -> String {
+pub(super) fn site_name(exchanges: &[Exchange]) -> String {
     const OCTETS_MAX: usize = 100;
     let hosts: Vec<&str> = exchanges.iter().map(|exchange| exchange.host.as_str()).collect();
     let Some((&first, others)) = hosts.split_first() else { return String::new() };

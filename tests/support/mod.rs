@@ -14,6 +14,7 @@ use postroad::campaign::run::Run;
 use postroad::config::Node;
 use postroad::engine::{self, EngineError, Options, Running};
 use postroad::metrics::Report;
+use postroad::policy::Tempo;
 use postroad::smtp::Reach;
 use postroad::world::{self, Counts, World, WorldFile};
 use tempfile::TempDir;
@@ -72,7 +73,8 @@ impl Stage {
 
     pub async fn start(&self, run: Run) -> Result<Running, EngineError> {
         let reach = Reach::World(Arc::new(self.world.smtp_addresses()));
-        engine::start(self.node.clone(), run, Options { reach }).await
+        let tempo = Tempo(self.world.time_factor());
+        engine::start(self.node.clone(), run, Options { reach, tempo }).await
     }
 
     /// Sends a campaign to its end.

@@ -1,0 +1,473 @@
+//! What is in force: of paths, providers, sources, the sending domain and the campaign. Pure over `now`.
+//!
+//! A signal (a classified reply, a session that could not be opened) changes the rate, the window or a
+//! rest of what it is about, as far as its scope reaches; [`Terms`] are what comes of all of these for
+//! one path, published to it whenever they change. Nothing here waits, sends or reads a clock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Tempo;
+use super::event::Event;
+use super::rate::AdaptiveRate;
+use super::rest::Rest;
+use super::terms::{Cause, Hold, Resting, Standing, Terms};
+use super::window::Window;
+use crate::classify::{By, Class, Measure, RuleId, Verdict};
+use crate::config::units::format_duration;
+use crate::outcome::{Scope, SourceId};
+use crate::pull::PathKey;
+use crate::shaping::Limits;
+use crate::shaping::rate::LivePace;
+use crate::site::Site;
+
+/// Changes that wait to be written down; more are only in the log of what is in force.
+const EVENTS_MAX: usize = 4096;
+
+/// A provider's number, or that of a site without one, within a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ProviderId(pub usize);
+
+/// What one path's history has made of it.
+pub(super) struct PathState {
+    pub site: Arc<Site>,
+    pub provider: ProviderId,
+    pub limits: Arc<Limits>,
+    pub rate: AdaptiveRate,
+    pub window: Window,
+    pub pace: Arc<LivePace>,
+    pub standing: Arc<Standing>,
+    pub rest: Option<Rest>,
+    /// What last slowed it.
+    pub slowed: Option<Arc<Cause>>,
+    /// The last refusal that was about the sending side.
+    pub refused: Option<Arc<Cause>>,
+    /// Tasks that serve it; a new one may begin while the old one ends.
+    pub lives: u32,
+    terms: watch::Sender<Terms>,
+    /// Terms hold it: a success is news.
+    is_held: bool,
+}
+
+/// What is known of a provider, or of a site that has none.
+pub(super) struct ProviderState {
+    pub name: Arc<str>,
+    /// Of the sending domain, over all sources.
+    pub rate: AdaptiveRate,
+    pub pace: Arc<LivePace>,
+    pub slowed: Option<Arc<Cause>>,
+    pub rest: Option<Rest>,
+    /// Sources taken out.
+    pub out: HashMap<SourceId, Rest>,
+}
+
+/// How often a rule's threshold was met within its time.
+struct Seen {
+    since: Instant,
+    count: u32,
+}
+
+/// All of it.
+pub(super) struct State {
+    pub tempo: Tempo,
+    pub is_adapting: bool,
+    pub paths: HashMap<PathKey, PathState>,
+    pub providers: Vec<ProviderState>,
+    by_name: HashMap<Arc<str>, ProviderId>,
+    pub sources: HashMap<SourceId, Rest>,
+    pub domain: Option<Rest>,
+    pub campaign: Option<Rest>,
+    /// Names of the sources.
+    names: Vec<String>,
+    /// Not yet written down; at most [`EVENTS_MAX`].
+    events: Vec<Event>,
+    seen: HashMap<(RuleId, Option<PathKey>), Seen>,
+}
+
+/// What a path starts with.
+pub struct Entrance {
+    pub terms: watch::Receiver<Terms>,
+    pub pace: Arc<LivePace>,
+    pub domain_pace: Arc<LivePace>,
+    pub standing: Arc<Standing>,
+}
+
+impl State {
+    pub fn new(tempo: Tempo, is_adapting: bool, names: Vec<String>) -> Self {
+        Self {
+            tempo,
+            is_adapting,
+            paths: HashMap::new(),
+            providers: Vec::new(),
+            by_name: HashMap::new(),
+            sources: HashMap::new(),
+            domain: None,
+            campaign: None,
+            names,
+            events: Vec::new(),
+            seen: HashMap::new(),
+        }
+    }
+}
+
+/// One thing that was heard, as far as it matters here.
+pub(super) struct Heard<'a> {
+    pub path: PathKey,
+    pub verdict: &'a Verdict,
+    /// Made only when something changes.
+    pub cause: &'a dyn Fn() -> Cause,
+    pub now: Instant,
+}
+
+impl State {
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    fn changed(&mut self, about: String, what: String, cause: &Arc<Cause>, alert: bool) {
+        if self.events.len() < EVENTS_MAX {
+            self.events.push(Event { at: SystemTime::now(), about, what, cause: cause.clone(), alert });
+        }
+    }
+
+    /// A path as people know it.
+    pub fn path_name(&self, key: PathKey) -> String {
+        let site = self.paths.get(&key).map_or("?", |path| &path.site.name);
+        format!("{} to {site}", self.names[usize::from(key.source.0)])
+    }
+
+    /// The number of a site's provider, or of the site where it has none.
+    pub fn provider(&mut self, site: &Site, now: Instant) -> ProviderId {
+        let name = site.provider.clone().unwrap_or_else(|| Arc::from(site.name.as_str()));
+        if let Some(id) = self.by_name.get(&name) {
+            return *id;
+        }
+        let id = ProviderId(self.providers.len());
+        self.providers.push(ProviderState {
+            name: name.clone(),
+            rate: AdaptiveRate::new(None, None, self.tempo, now),
+            pace: Arc::new(LivePace::new(None)),
+            slowed: None,
+            rest: None,
+            out: HashMap::new(),
+        });
+        self.by_name.insert(name, id);
+        id
+    }
+
+    /// A path comes to life, or back to it: what it was told before still holds.
+    pub fn enter(&mut self, key: PathKey, site: &Arc<Site>, limits: Arc<Limits>, learned: Option<f64>, now: Instant) -> Entrance {
+        let provider = self.provider(site, now);
+        let tempo = self.tempo;
+        let limit = limits.per_second();
+        let path = self.paths.entry(key).or_insert_with(|| PathState {
+            site: site.clone(),
+            provider,
+            rate: AdaptiveRate::new(limit, learned, tempo, now),
+            window: Window::new(limits.sessions, tempo, now),
+            pace: Arc::new(LivePace::new(None)),
+            standing: Arc::default(),
+            rest: None,
+            slowed: None,
+            refused: None,
+            lives: 0,
+            terms: watch::channel(Terms { limits: limits.clone(), sessions: 1, hold: None }).0,
+            is_held: false,
+            limits: limits.clone(),
+        });
+        path.lives += 1;
+        path.limits = limits;
+        path.rate.set_limit(limit);
+        path.window.set_limit(path.limits.sessions);
+        let entrance = Entrance {
+            terms: path.terms.subscribe(),
+            pace: path.pace.clone(),
+            domain_pace: self.providers[provider.0].pace.clone(),
+            standing: path.standing.clone(),
+        };
+        self.publish(key, now);
+        entrance
+    }
+
+    /// A path has ended; what it has been told is kept only where it says more than its limits do.
+    pub fn leave(&mut self, key: PathKey) {
+        if let Some(path) = self.paths.get_mut(&key) {
+            path.lives = path.lives.saturating_sub(1);
+            if path.lives == 0 && path.rest.is_none() && !path.rate.is_adjusted() && !path.window.is_adjusted() {
+                self.paths.remove(&key);
+            }
+        }
+    }
+
+    /// Takes in what a server said. Returns whether anything about the sending side changed.
+    pub fn heard(&mut self, heard: Heard<'_>) -> bool {
+        let Heard { path: key, verdict, now, .. } = heard;
+        let Some(path) = self.paths.get_mut(&key) else { return false };
+        if verdict.class == Class::Accepted || verdict.scope <= Scope::Message {
+            // Whatever it thinks of the recipient, it talks to us.
+            path.window.succeeded(1, now);
+            if verdict.class == Class::Accepted {
+                path.rate.accepted(1, now);
+                let provider = &mut self.providers[path.provider.0];
+                provider.rate.accepted(1, now);
+            }
+            return path.is_held && self.got_through(key, now);
+        }
+        path.refused = Some(Arc::new((heard.cause)()));
+        match verdict.measure {
+            Some(measure) if self.is_adapting && self.is_reached(&heard) => self.take(measure, &heard),
+            _ => false,
+        }
+    }
+
+    /// Whether a rule's threshold is reached with this one.
+    fn is_reached(&mut self, heard: &Heard<'_>) -> bool {
+        let (Some(threshold), By::Rule(rule)) = (heard.verdict.threshold, heard.verdict.by) else {
+            return true;
+        };
+        let of_path = (heard.verdict.scope <= Scope::Path).then_some(heard.path);
+        let within = self.tempo.of(threshold.within);
+        let seen = self.seen.entry((rule, of_path)).or_insert(Seen { since: heard.now, count: 0 });
+        if heard.now >= seen.since + within {
+            *seen = Seen { since: heard.now, count: 0 };
+        }
+        seen.count += 1;
+        if seen.count < threshold.count {
+            return false;
+        }
+        self.seen.remove(&(rule, of_path));
+        true
+    }
+
+    fn take(&mut self, measure: Measure, heard: &Heard<'_>) -> bool {
+        let (key, now, alert) = (heard.path, heard.now, heard.verdict.alert);
+        let cause = Arc::new((heard.cause)());
+        let about_path = self.path_name(key);
+        let Some(path) = self.paths.get_mut(&key) else { return false };
+        let provider = &mut self.providers[path.provider.0];
+        let at_provider = provider.name.clone();
+        let source = &self.names[usize::from(key.source.0)];
+        let tempo = self.tempo;
+        let (about, what) = match measure {
+            Measure::Reconnect => return false,
+            Measure::Slow(factor) if heard.verdict.scope == Scope::SendingDomain => {
+                if !provider.rate.slowed(f64::from(factor), now) {
+                    return false;
+                }
+                provider.slowed = Some(cause.clone());
+                provider.pace.set(provider.rate.per_second(now));
+                (format!("the sending domain at {at_provider}"), slowed(provider.rate.per_second(now)))
+            }
+            Measure::Slow(factor) => {
+                if !path.rate.slowed(f64::from(factor), now) {
+                    return false;
+                }
+                path.slowed = Some(cause.clone());
+                path.pace.set(path.rate.per_second(now));
+                (about_path, slowed(path.rate.per_second(now)))
+            }
+            Measure::Narrow => {
+                let open = path.standing.sessions.load(Ordering::Relaxed);
+                if !path.window.narrowed(open.saturating_sub(1).max(1), now) {
+                    return false;
+                }
+                let sessions = path.window.sessions(now);
+                self.publish(key, now);
+                (about_path, format!("{sessions} sessions at once"))
+            }
+            Measure::Suspend { lasting, resume } => {
+                let rest = Rest::lasting(Resting::Path, tempo.of(lasting), f64::from(resume), cause.clone(), now);
+                let is_news = path.rest.as_ref().is_none_or(|rest| rest.is_over(now));
+                path.rest = Some(Rest::joined(path.rest.take(), rest, now));
+                self.publish(key, now);
+                if !is_news {
+                    return false;
+                }
+                (about_path, format!("suspended for {}", format_duration(lasting)))
+            }
+            Measure::TakeOut(lasting) => {
+                let rest = Rest::lasting(Resting::Source, tempo.of(lasting), 1.0, cause.clone(), now);
+                let before = provider.out.remove(&key.source);
+                let is_news = before.as_ref().is_none_or(|rest| rest.is_over(now));
+                provider.out.insert(key.source, Rest::joined(before, rest, now));
+                let about = format!("the source {source} at {at_provider}");
+                self.publish_all(now);
+                if !is_news {
+                    return false;
+                }
+                (about, format!("taken out for {}", format_duration(lasting)))
+            }
+            Measure::PauseDomain(lasting) => {
+                let rest = Rest::lasting(Resting::DomainAtProvider, tempo.of(lasting), 1.0, cause.clone(), now);
+                let is_news = provider.rest.as_ref().is_none_or(|rest| rest.is_over(now));
+                provider.rest = Some(Rest::joined(provider.rest.take(), rest, now));
+                self.publish_all(now);
+                if !is_news {
+                    return false;
+                }
+                (format!("the sending domain at {at_provider}"), format!("paused for {}", format_duration(lasting)))
+            }
+            Measure::PauseCampaign => {
+                if self.campaign.is_some() {
+                    return false;
+                }
+                self.campaign = Some(Rest::for_good(Resting::Campaign, cause.clone()));
+                self.publish_all(now);
+                ("the campaign".to_owned(), "paused until a person resumes it".to_owned())
+            }
+        };
+        self.changed(about, what, &cause, alert);
+        true
+    }
+
+    /// No session could be opened, or one ended on the first work it had. With others open that get on, it
+    /// takes these and no more: "too many connections" is said in many ways.
+    pub fn unreachable(&mut self, key: PathKey, working: u32, span: impl Fn(u32) -> Duration, cause: Cause, now: Instant) {
+        let Some(path) = self.paths.get_mut(&key) else { return };
+        let cause = Arc::new(cause);
+        path.refused = Some(cause.clone());
+        let mut what = None;
+        if working > 0 {
+            if path.window.narrowed(working, now) {
+                what = Some(format!("{} sessions at once", path.window.sessions(now)));
+            }
+        } else if path.rest.as_ref().is_none_or(|rest| rest.is_over(now)) {
+            let rest = Rest::retrying(path.rest.take(), span, cause.clone(), now);
+            what = Some(format!("no session; tried again in {}", format_duration(rest.remaining(now))));
+            path.rest = Some(rest);
+        }
+        self.publish(key, now);
+        if let Some(what) = what {
+            self.changed(self.path_name(key), what, &cause, false);
+        }
+    }
+
+    /// A message got through where there was a rest: the probe, or one that was on its way before.
+    fn got_through(&mut self, key: PathKey, now: Instant) -> bool {
+        let Some(path) = self.paths.get_mut(&key) else { return false };
+        let provider = &mut self.providers[path.provider.0];
+        let mut ended: Option<Arc<Cause>> = None;
+        let mut end = |rest: &mut Option<Rest>| {
+            // One that still lasts ends in its own time: what got through was sent before it began.
+            let over = rest.take_if(|rest| rest.wants_probe(now) || rest.resting == Resting::Unreachable);
+            ended = over.as_ref().map(|rest| rest.cause.clone()).or(ended.take());
+            over
+        };
+        let open = path.standing.sessions.load(Ordering::Relaxed);
+        if let Some(rest) = end(&mut path.rest) {
+            if !rest.is_over(now) {
+                // It takes these, and turned another away.
+                path.window.narrowed(open.saturating_sub(1).max(1), now);
+            }
+            path.rate.resumed(rest.resume, now);
+            path.pace.set(path.rate.per_second(now));
+        }
+        let mut out = provider.out.remove(&key.source);
+        if end(&mut out).is_none() && let Some(rest) = out {
+            provider.out.insert(key.source, rest);
+        }
+        end(&mut provider.rest);
+        if let Some(rest) = self.sources.remove(&key.source)
+            && end(&mut Some(rest.clone())).is_none()
+        {
+            self.sources.insert(key.source, rest);
+        }
+        end(&mut self.domain);
+        if let Some(cause) = ended {
+            self.publish_all(now);
+            self.changed(self.path_name(key), "a message got through: it goes on".to_owned(), &cause, false);
+            return true;
+        }
+        false
+    }
+
+    /// Whether the path may send its probe now, else when to ask again.
+    ///
+    /// # Errors
+    /// Another path probes for the same source or domain, or something still rests.
+    pub fn probe(&mut self, key: PathKey, now: Instant) -> Result<(), Instant> {
+        let Some(path) = self.paths.get_mut(&key) else { return Ok(()) };
+        let provider = &mut self.providers[path.provider.0];
+        let rests = [path.rest.as_mut(), provider.out.get_mut(&key.source), provider.rest.as_mut()];
+        let wide = [self.sources.get_mut(&key.source), self.domain.as_mut(), self.campaign.as_mut()];
+        for rest in rests.into_iter().chain(wide).flatten() {
+            if let Some(until) = rest.until.filter(|until| *until > now) {
+                return Err(until);
+            }
+            rest.probe(key, now)?;
+        }
+        Ok(())
+    }
+
+    /// Sources that rest at a provider of which something is known.
+    pub fn resting(&self, site: &Site) -> Vec<SourceId> {
+        let name = site.provider.as_deref().unwrap_or(&site.name);
+        let out = self.by_name.get(name).map(|id| &self.providers[id.0].out);
+        out.into_iter().flat_map(HashMap::keys).chain(self.sources.keys()).copied().collect()
+    }
+
+    /// Sets the paces of what grows back, and says when to look again.
+    pub fn tick(&mut self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        let mut changed = Vec::new();
+        for (key, path) in &mut self.paths {
+            if path.rate.is_adjusted() {
+                path.pace.set(path.rate.per_second(now));
+                next = next.into_iter().chain(path.rate.next_change(now)).min();
+            }
+            if path.window.is_adjusted() {
+                if path.window.sessions(now) != path.terms.borrow().sessions {
+                    changed.push(*key);
+                }
+                next = next.into_iter().chain(path.window.next_change(now)).min();
+            }
+        }
+        for provider in self.providers.iter_mut().filter(|provider| provider.rate.is_adjusted()) {
+            provider.pace.set(provider.rate.per_second(now));
+            next = next.into_iter().chain(provider.rate.next_change(now)).min();
+        }
+        changed.into_iter().for_each(|key| self.publish(key, now));
+        self.paths.retain(|_, path| {
+            path.lives > 0 || path.rest.is_some() || path.rate.is_adjusted() || path.window.is_adjusted()
+        });
+        next
+    }
+
+    /// What holds for a path now.
+    pub fn hold(&self, key: PathKey, path: &PathState) -> Option<Hold> {
+        let provider = &self.providers[path.provider.0];
+        let rests = [path.rest.as_ref(), provider.out.get(&key.source), provider.rest.as_ref()];
+        let wide = [self.sources.get(&key.source), self.domain.as_ref(), self.campaign.as_ref()];
+        // The one that lasts longest, a person's longest of all.
+        let rests = rests.into_iter().chain(wide).flatten();
+        rests.max_by_key(|rest| (rest.until.is_none(), rest.until)).map(Rest::hold)
+    }
+
+    pub fn publish_all(&mut self, now: Instant) {
+        let keys: Vec<PathKey> = self.paths.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.publish(key, now));
+    }
+
+    /// Tells a path its terms, if they are new.
+    pub fn publish(&mut self, key: PathKey, now: Instant) {
+        let Some(path) = self.paths.get(&key) else { return };
+        let hold = self.hold(key, path);
+        let path = self.paths.get_mut(&key).expect("it was there a line ago");
+        path.is_held = hold.is_some();
+        let terms = Terms { limits: path.limits.clone(), sessions: path.window.sessions(now), hold };
+        path.terms.send_if_modified(|old| {
+            let is_new = *old != terms;
+            *old = terms;
+            is_new
+        });
+    }
+}
+
+fn slowed(per_second: Option<f64>) -> String {
+    per_second.map_or("no longer slowed".to_owned(), |rate| format!("slowed to {:.1} messages a minute", rate * 60.0))
+}
