@@ -24,6 +24,8 @@ pub enum Stage {
     Content = 8,
     /// Before anything was sent: rendering, suppression, expiry.
     Local = 9,
+    /// Saying who we are to a relay.
+    Auth = 10,
 }
 
 /// How far an outcome reaches.
@@ -42,6 +44,21 @@ pub enum Scope {
     Campaign,
 }
 
+impl Scope {
+    /// As rules and reports write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Recipient => "recipient",
+            Self::Message => "message",
+            Self::Session => "session",
+            Self::Path => "path",
+            Self::Source => "source",
+            Self::SendingDomain => "sending-domain",
+            Self::Campaign => "campaign",
+        }
+    }
+}
+
 /// A failure without a reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -56,6 +73,10 @@ pub enum Failure {
     Garbage(String),
     #[error("TLS failed: {0}")]
     Tls(String),
+    #[error("the proxy {proxy} failed: {reason}")]
+    Proxy { proxy: std::net::SocketAddr, reason: String },
+    #[error("no login: {0}")]
+    Login(String),
     #[error("the peer does not offer {0}")]
     NotOffered(&'static str),
     #[error("the message is larger than the {limit} octets that the peer takes")]

@@ -7,9 +7,12 @@ use crate::outcome::{Failure, Scope, Stage};
 /// needs no measure; in doubt (the end of the content went out) is told by the finding, not here.
 pub fn of_failure(stage: Stage, failure: &Failure) -> Verdict {
     let class = match failure {
-        Failure::Timeout(_) | Failure::Closed | Failure::Io(_) | Failure::Escape(_) => {
-            Class::ConnectionFailed
-        }
+        Failure::Timeout(_)
+        | Failure::Closed
+        | Failure::Io(_)
+        | Failure::Escape(_)
+        | Failure::Proxy { .. } => Class::ConnectionFailed,
+        Failure::Login(_) => Class::CredentialsRefused,
         Failure::Garbage(_) => Class::Protocol,
         // A peer that is to encrypt and does not offer to is no peer that lacks a feature.
         Failure::Tls(_) | Failure::NotOffered("STARTTLS") => Class::TlsFailed,
@@ -22,7 +25,7 @@ pub fn of_failure(stage: Stage, failure: &Failure) -> Verdict {
     let defaults = class.defaults();
     let scope = match class {
         // Once a session stood, its end says nothing about the next.
-        Class::ConnectionFailed if stage >= Stage::Mail => Scope::Session,
+        Class::ConnectionFailed if stage >= Stage::Mail && stage != Stage::Auth => Scope::Session,
         _ => defaults.scope,
     };
     Verdict {

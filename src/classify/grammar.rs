@@ -144,6 +144,7 @@ fn rule(document: &Document<'_>, text: RuleText) -> Result<Rule, Vec<Fault>> {
     let mut check = |span: Range<usize>, wrong: Wrong| faults.push(document.fault(&span, wrong.0, wrong.1));
 
     let name = text.name.get_ref().as_str();
+    let has_condition = text.code.is_some() || text.enhanced.is_some() || text.text.is_some();
     let is_name_octet = |octet: u8| octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-';
     if name.is_empty() || !name.bytes().all(is_name_octet) {
         let what = format!("`{name}` is no name for a rule");
@@ -151,7 +152,7 @@ fn rule(document: &Document<'_>, text: RuleText) -> Result<Rule, Vec<Fault>> {
     }
     let mut all =
         |words: Option<Spanned<Words>>, key: &str, take: &mut dyn FnMut(&str) -> Result<(), Wrong>| {
-            let Some(words) = words else { return None };
+            let words = words?;
             let span = words.span();
             if words.get_ref().0.is_empty() {
                 check(span.clone(), (format!("{key} is an empty list"), "leave it out to say any".into()));
@@ -240,12 +241,12 @@ fn rule(document: &Document<'_>, text: RuleText) -> Result<Rule, Vec<Fault>> {
         let advice = "add `samples = [\"...\"]` with a whole reply that it is for";
         check(text.name.span(), (what, advice.into()));
     }
-    if codes == Codes::default() && texts.is_empty() {
+    if !has_condition {
         let what = format!("the rule `{name}` has no condition");
         check(text.name.span(), (what, "give it a `text`, a `code` or an `enhanced` code".into()));
     }
 
-    let Some(class) = class else { return Err(faults) };
+    let (Some(class), true) = (class, faults.is_empty()) else { return Err(faults) };
     let defaults = class.defaults();
     let reach = scope.unwrap_or(defaults.scope);
     let is_ours = reach >= Scope::Session;
@@ -277,16 +278,25 @@ fn rule(document: &Document<'_>, text: RuleText) -> Result<Rule, Vec<Fault>> {
     let action_span = action_span.unwrap_or(text.class.span());
     if rule.recipient == RecipientAction::Suppress && rule.scope != Scope::Recipient {
         let what = format!("the rule `{name}` is not about the recipient and suppresses it");
-        check(action_span.clone(), (what, "use \"retry\" or \"bounce\", or scope = \"recipient\"".into()));
+        faults.push(document.fault(
+            &action_span,
+            what,
+            "use \"retry\" or \"bounce\", or scope = \"recipient\"",
+        ));
     }
     if rule.measure.is_some_and(Measure::needs_reach) && !is_ours {
-        let what = format!("the measure of the rule `{name}` reaches nothing: its scope is the {reach:?}");
+        let what =
+            format!("the measure of the rule `{name}` reaches nothing: its scope is the {}", reach.name());
         let advice = "give it a scope from \"session\" on, like scope = \"path\"";
-        check(action_span, (what.to_lowercase(), advice.into()));
+        faults.push(document.fault(&action_span, what, advice));
     }
     if let (Some(after), None) = (&text.after, rule.measure) {
         let what = format!("the rule `{name}` has no measure that `after` could hold back");
-        check(after.span(), (what, "add one, like action = \"slow 0.5\", or leave `after` out".into()));
+        faults.push(document.fault(
+            &after.span(),
+            what,
+            "add one, like action = \"slow 0.5\", or leave `after` out",
+        ));
     }
     if faults.is_empty() { Ok(rule) } else { Err(faults) }
 }

@@ -15,11 +15,12 @@ pub struct Found {
 }
 
 /// Stages by the names that rules give them.
-pub const STAGES: [(&str, Stage); 8] = [
+pub const STAGES: [(&str, Stage); 9] = [
     ("connect", Stage::Connect),
     ("greeting", Stage::Greeting),
     ("ehlo", Stage::Ehlo),
     ("starttls", Stage::StartTls),
+    ("auth", Stage::Auth),
     ("mail", Stage::Mail),
     ("rcpt", Stage::Rcpt),
     ("data", Stage::Data),

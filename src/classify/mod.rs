@@ -8,6 +8,7 @@
 //! class      what a class means where a rule says nothing else
 //! registry   enhanced status codes (IANA) where no rule fits; then reply code and stage
 //! failure    what broke without a reply
+//! normal     a reply without what differs from message to message, so that equal ones group
 //! line       a reply out of a log's line, and the words for stages
 //! ```
 //!
@@ -21,6 +22,7 @@ mod grammar;
 pub mod line;
 mod lint;
 mod matcher;
+mod normal;
 mod pattern;
 mod registry;
 mod rules;
@@ -33,6 +35,7 @@ use crate::outcome::Scope;
 
 pub use class::Defaults;
 pub use failure::of_failure;
+pub use normal::normal;
 pub use rules::{Place, Rule, Rules, Sample};
 
 /// What kind of answer a reply is. Numbers are stored in journals: never reused, 0 is none.

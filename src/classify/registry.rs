@@ -77,6 +77,7 @@ pub(super) fn class_of_code(stage: Stage, reply: &Reply) -> Class {
 pub(super) fn scope_of_stage(stage: Stage) -> Scope {
     match stage {
         Stage::Route | Stage::Connect | Stage::Greeting | Stage::Ehlo | Stage::StartTls => Scope::Path,
+        Stage::Auth => Scope::Source,
         Stage::Mail | Stage::Data | Stage::Content => Scope::Message,
         Stage::Rcpt | Stage::Local => Scope::Recipient,
     }

@@ -9,7 +9,7 @@ use super::{Common, Exit, say, warn};
 use crate::classify::line::{self, Found};
 use crate::classify::{By, Measure, RecipientAction, Rules, Threshold, Verdict};
 use crate::config::units::format_duration;
-use crate::outcome::{Scope, Stage};
+use crate::outcome::Stage;
 
 /// Say what replies mean: class, scope, what would be done, which rule says so
 ///
@@ -73,7 +73,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
 pub(super) fn described(rules: &Rules, verdict: &Verdict) -> String {
     let class = verdict.class.name();
     let actions = actions(verdict).join(", ");
-    format!("{class}  {}  {actions}  by {}", scope_name(verdict.scope), known_by(rules, verdict.by))
+    format!("{class}  {}  {actions}  by {}", verdict.scope.name(), known_by(rules, verdict.by))
 }
 
 fn as_json(rules: &Rules, stage: Stage, reply: &str, verdict: &Verdict) -> serde_json::Value {
@@ -107,18 +107,6 @@ fn known_by(rules: &Rules, by: By) -> String {
         By::Registry => "the enhanced code".to_owned(),
         By::Code => "nothing but the reply code".to_owned(),
         By::Engine => "this engine".to_owned(),
-    }
-}
-
-fn scope_name(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Recipient => "recipient",
-        Scope::Message => "message",
-        Scope::Session => "session",
-        Scope::Path => "path",
-        Scope::Source => "source",
-        Scope::SendingDomain => "sending-domain",
-        Scope::Campaign => "campaign",
     }
 }
 

@@ -11,12 +11,16 @@ mod init;
 mod preview;
 mod progress;
 mod rehearse;
+mod replies;
+mod reputation;
 mod resume;
 mod rules;
 mod run;
+mod shaping;
 mod status;
 mod summary;
 mod time;
+mod warmup;
 pub mod world;
 
 use std::fmt::Display;
@@ -100,8 +104,12 @@ enum Command {
     Resume(resume::Arguments),
     Cancel(cancel::Arguments),
     Classify(classify::Arguments),
+    Replies(replies::Arguments),
     Rules(rules::Arguments),
     Config(config::Arguments),
+    Shaping(shaping::Arguments),
+    Warmup(warmup::Arguments),
+    Reputation(reputation::Arguments),
     /// Run a simulated internet by itself, until Ctrl-C
     World(world::Args),
 }
@@ -119,9 +127,13 @@ pub fn main() -> ExitCode {
         Command::Resume(command) => resume::run(&arguments.common, &command),
         Command::Cancel(command) => cancel::run(&arguments.common, &command),
         Command::Classify(command) => classify::run(&arguments.common, &command),
+        Command::Replies(command) => replies::run(&arguments.common, &command),
         Command::Rules(command) => rules::run(&arguments.common, &command),
         Command::World(command) => simulate(command),
         Command::Config(command) => config::run(&arguments.common, &command),
+        Command::Shaping(command) => shaping::run(&arguments.common, &command),
+        Command::Warmup(command) => warmup::run(&arguments.common, &command),
+        Command::Reputation(command) => reputation::run(&arguments.common, &command),
     };
     let exit = result.unwrap_or_else(|error| {
         warn(format_args!("error: {}", causes(&error)));

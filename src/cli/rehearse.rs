@@ -151,6 +151,10 @@ fn surroundings(mut node: Node, world: &World, run: &Run, state: PathBuf) -> any
     for (number, source) in (1..=250u8).cycle().zip(node.sources.values_mut()) {
         source.ipv4 = Some(Ipv4Addr::new(127, 30, 0, number));
         source.ipv6 = None;
+        // A world has exchanges only; whatever a source goes through is outside it.
+        source.socks5 = None;
+        source.proxy_protocol = None;
+        source.relay = None;
     }
     node.shaping.quicken(factor, CONNECT_TIMEOUT_MAX);
     node.shaping.add_test_twins();

@@ -10,9 +10,9 @@ use super::{Common, Exit, drive, say, time, warn};
 use crate::campaign::list::List;
 use crate::campaign::manifest::Manifest;
 use crate::campaign::run::Run;
+use crate::engine::Options;
 use crate::engine::content::compile;
 use crate::message::Signer;
-use crate::engine::Options;
 use crate::smtp::Reach;
 
 /// Send a campaign to its list

@@ -7,10 +7,11 @@
 pub mod fault;
 pub mod limits;
 pub mod policy;
+pub mod source;
 pub mod units;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::shaping::Tables;
 
 pub use fault::Fault;
 pub use limits::{Timeouts, TlsPolicy};
+pub use source::{Mechanism, RelayTls, Source};
 pub use units::{Rate, duration};
 
 /// The file that is read when none is named.
@@ -147,18 +149,6 @@ impl Default for Dns {
     }
 }
 
-/// A local address to send from. Without either address the system chooses.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Source {
-    pub ipv4: Option<Ipv4Addr>,
-    pub ipv6: Option<Ipv6Addr>,
-    /// The name in EHLO; should resolve to the addresses and back.
-    pub ehlo: Option<String>,
-    /// Planned growth of what it sends; `None`: it is warm.
-    pub warmup: Option<policy::WarmupUse>,
-}
-
 impl Node {
     /// Reads `path`, or `postroad.toml` of the working folder if it is there, or nothing but defaults.
     ///
@@ -179,6 +169,7 @@ impl Node {
         node.tls_ca_file = node.tls_ca_file.map(|ca| folder.join(ca));
         let files = node.shaping_files.iter_mut().chain(&mut node.reply_files);
         files.for_each(|file| *file = folder.join(&*file));
+        node.sources.values_mut().for_each(|source| source.relate(folder));
         node.file = Some(file.to_owned());
         node.shape(inline)?;
         Ok(node)
@@ -282,14 +273,16 @@ impl Node {
             let advice = "nothing answers in no time; give a time like \"5s\", or leave it out";
             return Some((keys(&["dns", "timeout"]), "timeout is 0".into(), advice.into()));
         }
-        let names =
-            self.sources.iter().filter_map(|(name, source)| Some((Some(name), source.ehlo.as_ref()?)));
-        for (source, ehlo) in names.chain(self.ehlo_name.iter().map(|ehlo| (None, ehlo))) {
-            if let Err(error) = Domain::parse(ehlo) {
-                let place =
-                    source.map_or_else(|| keys(&["ehlo_name"]), |name| keys(&["sources", name, "ehlo"]));
-                let what = format!("`{ehlo}` is no host name for EHLO: {error}");
-                return Some((place, what, "give a full name like mail.sender.example".into()));
+        if let Some(ehlo) = &self.ehlo_name
+            && let Err(error) = Domain::parse(ehlo)
+        {
+            let what = format!("`{ehlo}` is no host name for EHLO: {error}");
+            return Some((keys(&["ehlo_name"]), what, "give a full name like mail.sender.example".into()));
+        }
+        for (name, source) in &self.sources {
+            if let Some((below, what, advice)) = source.mistake() {
+                let place = [vec!["sources", name], below].concat();
+                return Some((keys(&place), what, advice.into()));
             }
         }
         for (pool, weights) in &self.pools {

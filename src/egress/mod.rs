@@ -6,6 +6,7 @@
 mod opening;
 mod path;
 mod pool;
+mod relay;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,12 +24,13 @@ use crate::message::composer::Composer;
 use crate::outcome::{SiteId, SourceId};
 use crate::policy::Policy;
 use crate::pull::{Handle, PathKey, Work};
-use crate::shaping;
 use crate::shaping::rate::{Credit, Pace, recovery};
+use crate::shaping::{self, Ceilings, Limits, Shaping};
 use crate::site::{Resolver, Site};
 use crate::smtp::tls::TlsConnectors;
 use crate::smtp::{Reach, Trust};
 pub use pool::{Pool, Source};
+pub use relay::Relay;
 
 /// Grants that may wait for a path: it asks for one at a time.
 const WORK: usize = 2;
@@ -40,15 +42,23 @@ enum Paced {
     Connections,
 }
 
-/// What was found out about a site and outlives its paths.
+/// Whom a path speaks to, whatever it is that it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Peer {
+    Site(SiteId),
+    /// The relay of a source, for all sites.
+    Relay(SourceId),
+}
+
+/// What was found out about a peer and outlives its paths.
 #[derive(Debug, Clone, Copy)]
-struct SiteMemory {
+struct PeerMemory {
     trust: Trust,
     messages_max: Option<u32>,
     tls_broken: bool,
 }
 
-impl Default for SiteMemory {
+impl Default for PeerMemory {
     fn default() -> Self {
         Self { trust: Trust::Window, messages_max: None, tls_broken: false }
     }
@@ -82,7 +92,7 @@ pub struct Egress {
     waiting: AtomicUsize,
     /// What a session would have connected to and must not: outside the world.
     escape: OnceLock<SocketAddr>,
-    memory: Mutex<HashMap<SiteId, SiteMemory>>,
+    memory: Mutex<HashMap<Peer, PeerMemory>>,
     /// Paces of paths, also of those that sleep, where one takes longer to recover than a path lingers:
     /// slow rates only, some 200 octets each.
     paces: Mutex<HashMap<(PathKey, Paced, Rate), Arc<Pace>>>,
@@ -91,10 +101,14 @@ pub struct Egress {
 
 impl Egress {
     pub fn new(setup: Setup) -> Self {
-        let per_source = || Arc::new(Semaphore::new(setup.sessions_per_source.max(1)));
+        let per_source = |id| {
+            let of_account = setup.pool.source(id).relay.as_ref().and_then(|relay| relay.sessions);
+            let sessions = of_account.map_or(setup.sessions_per_source, |sessions| sessions as usize);
+            Arc::new(Semaphore::new(sessions.max(1)))
+        };
         Self {
             sessions: Arc::new(Semaphore::new(setup.sessions_total.max(1))),
-            source_sessions: setup.pool.ids().map(|_| per_source()).collect(),
+            source_sessions: setup.pool.ids().map(per_source).collect(),
             waiting: AtomicUsize::new(0),
             escape: OnceLock::new(),
             memory: Mutex::default(),
@@ -104,12 +118,15 @@ impl Egress {
         }
     }
 
-    /// The source to put to work on a site besides those `used`: whose turn it is, of those that do not
-    /// rest there, or of all where all do.
+    /// The source to put to work on a site besides those `used`: whose turn it is by weight and standing
+    /// there, of those that do not rest there, or of all where all do.
     pub fn next_source(&self, site: &Site, used: &[SourceId]) -> Option<SourceId> {
         let resting = self.setup.policy.resting(site);
-        let fit = || self.setup.pool.next(&[used, &resting].concat());
-        fit().or_else(|| self.setup.pool.next(used))
+        // Standing at one provider says nothing of another, and turns are kept for all sites together: so
+        // only differences count.
+        let standing = |source| self.setup.policy.share(source, site);
+        let fit = self.setup.pool.next(&[used, &resting].concat(), standing);
+        fit.or_else(|| self.setup.pool.next(used, standing))
     }
 
     pub fn weight(&self, source: SourceId) -> u32 {
@@ -140,9 +157,25 @@ impl Egress {
         self.tracker.wait().await;
     }
 
+    /// What shaping says of a path, and where its source is a relay, what that says of its account.
+    fn limits(&self, key: PathKey, site: &Site, shaping: &Shaping) -> (Arc<Limits>, Arc<Ceilings>) {
+        let source = self.setup.pool.source(key.source);
+        let shaped = shaping.limits(site, &source.name);
+        let Some(relay) = &source.relay else {
+            let sessions = self.setup.pool.share(key.source, shaped.sessions);
+            let limits = if sessions == shaped.sessions {
+                shaped
+            } else {
+                Arc::new(Limits { sessions, ..(*shaped).clone() })
+            };
+            return (limits, shaping.ceilings(site.provider.as_deref()));
+        };
+        (Arc::new(relay.limits((*shaped).clone())), shaping.ceilings(relay.provider.as_deref()))
+    }
+
     /// A path's own pace. What a former life of the path has spent stays spent.
-    fn pace(&self, key: PathKey, paced: Paced, rate: &Rate) -> Arc<Pace> {
-        let new = || Arc::new(Pace::new(rate, self.setup.credit));
+    fn pace(&self, key: PathKey, paced: Paced, rate: &Rate, credit: Credit) -> Arc<Pace> {
+        let new = || Arc::new(Pace::new(rate, credit));
         if recovery(rate) <= LINGER {
             return new();
         }
@@ -150,13 +183,21 @@ impl Egress {
         paces.entry((key, paced, *rate)).or_insert_with(new).clone()
     }
 
-    fn remembered(&self, site: SiteId) -> SiteMemory {
-        self.memory.lock().expect("no panic while the memory is held").get(&site).copied().unwrap_or_default()
+    fn peer(&self, path: PathKey) -> Peer {
+        match self.setup.pool.source(path.source).relay {
+            Some(_) => Peer::Relay(path.source),
+            None => Peer::Site(path.site),
+        }
     }
 
-    fn remember(&self, site: SiteId, change: impl FnOnce(&mut SiteMemory)) -> SiteMemory {
+    fn remembered(&self, path: PathKey) -> PeerMemory {
+        let memory = self.memory.lock().expect("no panic while the memory is held");
+        memory.get(&self.peer(path)).copied().unwrap_or_default()
+    }
+
+    fn remember(&self, path: PathKey, change: impl FnOnce(&mut PeerMemory)) -> PeerMemory {
         let mut memory = self.memory.lock().expect("no panic while the memory is held");
-        let entry = memory.entry(site).or_default();
+        let entry = memory.entry(self.peer(path)).or_default();
         change(entry);
         *entry
     }

@@ -106,8 +106,11 @@ impl Opening {
         let permits = self.permits().await;
         let setup = &self.egress.setup;
         let endpoints = self.endpoints().await?;
+        let source = setup.pool.source(self.key.source);
         let dial = Dial {
-            source: &setup.pool.source(self.key.source).end,
+            source: &source.end,
+            via: &source.via,
+            submission: source.relay.as_ref().map(|relay| &relay.submission),
             endpoints: &endpoints,
             tls: self.tls,
             connectors: &setup.connectors,
@@ -146,10 +149,16 @@ impl Opening {
         semaphore.clone().acquire_owned().await.expect("no permits are ever closed")
     }
 
-    /// The site's hosts by preference, equal ones in an order that differs from session to session
-    /// (RFC 5321 §5.1), each with its addresses.
+    /// The relay's addresses, or those of the site's hosts by preference, equal ones in an order that
+    /// differs from session to session (RFC 5321 §5.1).
     async fn endpoints(&self) -> Result<Vec<Endpoint>, OpenFailure> {
         let setup = &self.egress.setup;
+        if let Some(relay) = &setup.pool.source(self.key.source).relay {
+            return relay
+                .endpoints(&setup.resolver)
+                .await
+                .map_err(|failure| unrouted(Scope::Source, failure));
+        }
         let mut exchanges: Vec<_> = self.site.exchanges.iter().enumerate().collect();
         let count = exchanges.len().max(1);
         exchanges
@@ -162,7 +171,7 @@ impl Opening {
                     let v4 = addresses.v4.iter().copied().map(IpAddr::V4);
                     let v6 = addresses.v6.iter().copied().map(IpAddr::V6);
                     endpoints.extend(v6.chain(v4).map(|address| Endpoint {
-                        host: exchange.host.clone(),
+                        host: exchange.host.as_str().into(),
                         address: (address, setup.smtp_port).into(),
                     }));
                 }
@@ -171,9 +180,13 @@ impl Opening {
         }
         if endpoints.is_empty() {
             let failure = failure.unwrap_or_else(|| Failure::NoAddress(self.site.name.clone()));
-            let finding = Finding::Failed { stage: Stage::Route, scope: Scope::Path, failure };
-            return Err(OpenFailure { tried: Vec::new(), finding, scope: Scope::Path, learned: Vec::new() });
+            return Err(unrouted(Scope::Path, failure));
         }
         Ok(endpoints)
     }
+}
+
+fn unrouted(scope: Scope, failure: Failure) -> OpenFailure {
+    let finding = Finding::Failed { stage: Stage::Route, scope, failure };
+    OpenFailure { tried: Vec::new(), finding, scope, learned: Vec::new() }
 }

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -20,10 +20,10 @@ use super::{CONTENTION_CHECK, Egress, LINGER, Paced};
 use crate::config::Rate;
 use crate::envelope::Entry;
 use crate::outcome::{Failure, Finding, Scope, Stage};
-use crate::policy::{Binding, Entrance, Terms};
+use crate::policy::{Binding, Entrance, Resting, Terms};
 use crate::pull::{Handle, Message, PathKey, Work};
-use crate::shaping::rate::{Gate, Limit, Meter, Pace};
-use crate::shaping::{Ceilings, Limits};
+use crate::shaping::rate::{Credit, Gate, Limit, Meter, Pace};
+use crate::shaping::{Ceilings, Limits, Shaping};
 use crate::site::Site;
 use crate::smtp::{OpenFailure, Quirk, SessionEnd, SessionEvent, TlsPolicy};
 
@@ -68,10 +68,19 @@ impl Appetite {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flow {
     Open,
+    /// No further session is opened; those there are go on.
+    NoMore {
+        until: Option<Instant>,
+    },
     /// Nothing, for now; `until` is when to look again, `overflows` whether others may take its work.
-    Held { until: Option<Instant>, overflows: bool },
+    Held {
+        until: Option<Instant>,
+        overflows: bool,
+    },
     /// One message alone; `None` before it has gone, then when another may be tried.
-    Probing { again: Option<Instant> },
+    Probing {
+        again: Option<Instant>,
+    },
 }
 
 struct Open {
@@ -89,6 +98,8 @@ pub(super) struct Path {
     site: Arc<Site>,
     scheduler: Handle,
     entrance: Entrance,
+    /// What the limits are from.
+    shaping: watch::Receiver<Arc<Shaping>>,
     limits: Arc<Limits>,
     ceilings: Arc<Ceilings>,
     appetite: Appetite,
@@ -113,9 +124,10 @@ pub(super) struct Path {
 
 impl Path {
     pub(super) fn new(egress: Arc<Egress>, key: PathKey, site: Arc<Site>, scheduler: Handle) -> Self {
-        let entrance = egress.setup.policy.enter(key, &site);
-        let limits = entrance.terms.borrow().limits.clone();
-        let ceilings = egress.setup.shaping.current().ceilings(site.provider.as_deref());
+        let mut shaping = egress.setup.shaping.subscribe();
+        let (limits, ceilings) = egress.limits(key, &site, &shaping.borrow_and_update());
+        let entrance = egress.setup.policy.enter(key, &site, limits.clone());
+        let credit = egress.setup.credit;
         let mut path = Self {
             appetite: Appetite::new(limits.sessions, None),
             messages: Arc::default(),
@@ -126,6 +138,7 @@ impl Path {
             site,
             scheduler,
             entrance,
+            shaping,
             limits,
             ceilings,
             queue: VecDeque::with_capacity(QUEUE),
@@ -140,19 +153,22 @@ impl Path {
             idle_since: None,
             retiring: false,
         };
-        path.limited();
+        path.limited(credit);
         path
     }
 
-    /// Takes on its limits: at birth, and when they have been read anew.
-    fn limited(&mut self) {
+    /// Takes on its limits: at birth, and when they have been read anew. `credit` is that of paces of its
+    /// own which are new.
+    fn limited(&mut self, credit: Credit) {
         let egress = &self.egress;
         let own = |paced, rates: &[Rate]| -> Vec<Arc<Pace>> {
-            rates.iter().map(|rate| egress.pace(self.key, paced, rate)).collect()
+            rates.iter().map(|rate| egress.pace(self.key, paced, rate, credit)).collect()
         };
         let messages = own(Paced::Messages, &self.limits.messages);
+        let account = egress.setup.pool.source(self.key.source).relay.as_ref();
+        let account = account.map_or(Vec::new(), |relay| relay.messages.clone());
         let campaign = egress.setup.campaign_pace.clone();
-        let shared = self.ceilings.messages.iter().chain(&campaign);
+        let shared = self.ceilings.messages.iter().chain(&account).chain(&campaign);
         let slowest = messages.iter().chain(shared).map(|pace| pace.per_second()).min_by(f64::total_cmp);
         self.appetite = Appetite::new(self.limits.sessions, slowest);
         let label = |limit| move |pace: Arc<Pace>| (limit, pace as Arc<dyn Meter>);
@@ -162,12 +178,15 @@ impl Path {
         ];
         let gate = messages.into_iter().map(label(Limit::Path)).chain(adapted);
         let gate = gate.chain(self.ceilings.messages.iter().cloned().map(label(Limit::Provider)));
+        let gate = gate.chain(account.into_iter().map(label(Limit::Account)));
         let gate = gate.chain(campaign.into_iter().map(label(Limit::Campaign)));
-        self.messages = Arc::new(Gate::new(gate));
+        // Last, so that none of a cap is lost in a hand.
+        let gate = gate.chain(self.entrance.warm_up.iter().map(|meter| (Limit::WarmUp, meter.clone())));
+        self.messages.replace(gate);
         let connections = own(Paced::Connections, &self.limits.connections);
         let gate = connections.into_iter().map(label(Limit::Path));
         let shared = self.ceilings.connections.iter().cloned().map(label(Limit::Provider));
-        self.connections = Gate::new(gate.chain(shared));
+        self.connections.replace(gate.chain(shared));
     }
 
     /// Runs until `work` closes; then every session finishes what is in flight, and all else goes back.
@@ -196,6 +215,7 @@ impl Path {
                     }
                 },
                 Some((session, event)) = events_end.recv() => self.event(session, event).await,
+                Ok(()) = self.shaping.changed(), if !closing => self.shaping.mark_changed(),
                 Some(ended) = self.tasks.join_next() => {
                     // Whatever a session said comes before its end.
                     while let Ok((session, event)) = events_end.try_recv() {
@@ -231,7 +251,7 @@ impl Path {
         match self.flow {
             Flow::Held { overflows: true, .. } => self.give_back().await,
             Flow::Held { overflows: false, .. } => {}
-            Flow::Open | Flow::Probing { .. } => {
+            Flow::Open | Flow::NoMore { .. } | Flow::Probing { .. } => {
                 self.hand_on();
                 self.open_sessions();
                 self.ask().await;
@@ -247,13 +267,10 @@ impl Path {
 
     /// Does what the terms say: holds, probes, or lets all go.
     async fn look_at_terms(&mut self, now: Instant) {
-        let terms = self.entrance.terms.borrow_and_update().clone();
-        if !Arc::ptr_eq(&terms.limits, &self.limits) {
-            self.limits = terms.limits.clone();
-            self.ceilings = self.egress.setup.shaping.current().ceilings(self.site.provider.as_deref());
-            self.limited();
-            self.let_go();
+        if self.shaping.has_changed().unwrap_or(false) {
+            self.relimited();
         }
+        let terms = self.entrance.terms.borrow_and_update().clone();
         let flow = self.flow_of(&terms, now);
         if flow == self.flow {
             return;
@@ -274,9 +291,30 @@ impl Path {
         }
     }
 
+    /// Takes over limits that have changed. Sessions that are open go on with the new rates, and those
+    /// beyond the new number end once they have done what they have.
+    fn relimited(&mut self) {
+        let (limits, ceilings) = self.egress.limits(self.key, &self.site, &self.shaping.borrow_and_update());
+        if *limits == *self.limits && Arc::ptr_eq(&ceilings, &self.ceilings) {
+            return;
+        }
+        self.egress.setup.policy.relimited(self.key, limits.clone());
+        (self.limits, self.ceilings) = (limits, ceilings);
+        // Nothing on credit: what was spent of the old rates is not known to the new ones.
+        self.limited(Credit::Empty);
+        let surplus = self.sessions.len().saturating_sub(self.appetite.sessions);
+        let ending: Vec<u32> = self.sessions.keys().copied().take(surplus).collect();
+        ending.iter().for_each(|session| drop(self.sessions.remove(session)));
+        // A wait may have been for a rate that is no more.
+        self.connect_after = None;
+    }
+
     fn flow_of(&self, terms: &Terms, now: Instant) -> Flow {
         let Some(hold) = &terms.hold else { return Flow::Open };
         if !hold.is_over(now) {
+            if hold.resting == Resting::Unreachable && !self.tasks.is_empty() {
+                return Flow::NoMore { until: hold.until };
+            }
             return Flow::Held { until: hold.until, overflows: hold.overflows };
         }
         if !hold.then_probe {
@@ -342,7 +380,7 @@ impl Path {
                 self.tasks.len() < self.sessions_max() && self.tasks.len() as u64 <= waiting / SESSION_SPREAD
             }
             Flow::Probing { again } => again.is_none() && self.tasks.is_empty(),
-            Flow::Held { .. } => false,
+            Flow::NoMore { .. } | Flow::Held { .. } => false,
         }
     }
 
@@ -363,7 +401,7 @@ impl Path {
     fn open_session(&mut self) {
         let session = self.next_session;
         self.next_session += 1;
-        let memory = self.egress.remembered(self.key.site);
+        let memory = self.egress.remembered(self.key);
         let (orders, orders_end) = mpsc::channel(ORDERS);
         let opening = Opening {
             egress: self.egress.clone(),
@@ -376,10 +414,14 @@ impl Path {
                 policy => policy,
             },
             trust: memory.trust,
-            messages_max: [self.limits.messages_per_session, memory.messages_max, self.is_probing().then_some(1)]
-                .into_iter()
-                .flatten()
-                .min(),
+            messages_max: [
+                self.limits.messages_per_session,
+                memory.messages_max,
+                self.is_probing().then_some(1),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
             limits: self.limits.clone(),
             standing: self.entrance.standing.clone(),
             messages: self.messages.clone(),
@@ -435,7 +477,7 @@ impl Path {
 
     fn learned(&self, quirk: Quirk) {
         tracing::info!(site = self.site.name, ?quirk, "learned");
-        self.egress.remember(self.key.site, |memory| match quirk {
+        self.egress.remember(self.key, |memory| match quirk {
             Quirk::Trust(trust) => memory.trust = trust,
             Quirk::MessagesMax(max) => memory.messages_max = Some(max),
             Quirk::TlsBroken => memory.tls_broken = true,
@@ -487,7 +529,7 @@ impl Path {
         let (binding, until) = match self.flow {
             Flow::Held { until, .. } => (Binding::Hold, until),
             Flow::Probing { .. } => (Binding::Probe, None),
-            Flow::Open => match closed(&self.messages) {
+            Flow::Open | Flow::NoMore { .. } => match closed(&self.messages) {
                 Some((limit, until)) => (Binding::Rate(limit), Some(until)),
                 None if self.queue.is_empty() && self.sessions.values().all(|open| open.wants > 0) => {
                     (Binding::Work, None)
@@ -496,7 +538,9 @@ impl Path {
                 None if self.sessions.values().all(|open| open.asked == 0) => {
                     (standing.wanting().unwrap_or(Binding::Opening), None)
                 }
-                None if self.tasks.len() < self.sessions_max() => (standing.wanting().unwrap_or(Binding::Site), None),
+                None if self.tasks.len() < self.sessions_max() => {
+                    (standing.wanting().unwrap_or(Binding::Site), None)
+                }
                 None if self.sessions_max() < self.appetite.sessions => (Binding::Window, None),
                 None => (Binding::Sessions, None),
             },
@@ -517,7 +561,7 @@ impl Path {
         let linger = self.idle_since.map(|since| since + LINGER).filter(|_| !self.retiring);
         let opens = self.opens_after().filter(|_| self.tasks.is_empty() && !self.queue.is_empty());
         let flow = match self.flow {
-            Flow::Held { until, .. } | Flow::Probing { again: until } => until,
+            Flow::NoMore { until } | Flow::Held { until, .. } | Flow::Probing { again: until } => until,
             Flow::Open => None,
         };
         [self.connect_after, contention, linger, opens, flow].into_iter().flatten().min()

@@ -13,6 +13,7 @@
 pub mod content;
 mod import;
 mod recover;
+mod sources;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 use crate::campaign::manifest::Manifest;
 use crate::campaign::run::{Run, RunLock};
 use crate::campaign::spool::Spool;
-use crate::config::Node;
-use crate::egress::{self, Egress, Pool, Source};
-use crate::envelope::Verp;
 use crate::classify::Rules;
+use crate::config::Node;
+use crate::egress::{self, Egress, Pool};
+use crate::envelope::Verp;
 use crate::feedback::{self, Feedback, Suppressor};
 use crate::journal::{Inflight, Line, Writer};
 use crate::message::composer::Composer;
@@ -43,8 +44,8 @@ use crate::scheduler;
 use crate::shaping::rate::{Credit, Pace};
 use crate::shaping::{self, Shaping};
 use crate::site::{Resolver, ResolverSettings};
+use crate::smtp::Reach;
 use crate::smtp::tls::TlsConnectors;
-use crate::smtp::{LocalEnd, Reach};
 use crate::suppression::Suppression;
 use import::Import;
 
@@ -84,6 +85,8 @@ pub enum EngineError {
         "the road led to {0}, which is outside the world that this run may reach; nothing was sent there"
     )]
     Escape(SocketAddr),
+    #[error(transparent)]
+    Policy(#[from] policy::store::StoreError),
     #[error("{0}")]
     Settings(String),
     #[error("a part of the engine died, which is a bug in it; `postroad resume` goes on with the run")]
@@ -126,6 +129,7 @@ pub struct Running {
     lock: RunLock,
     import: Arc<Import>,
     egress: Arc<Egress>,
+    policy: Arc<Policy>,
     finish: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
     feedback_task: JoinHandle<()>,
@@ -164,12 +168,17 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
 
     let (feedback, feedback_inboxes) = feedback::channel();
     let (stop, finish) = (CancellationToken::new(), CancellationToken::new());
-    let resolver = Arc::new(resolver(&node)?);
     let credit = if recovered.is_resumed { Credit::Empty } else { Credit::Full };
     let shaping = Shaping::new(node.shaping.clone(), manifest.tls, credit);
     let shaping = Arc::new(shaping::Live::new(shaping, &node));
-    let pool = pool(&node, manifest)?;
-    let policy = Arc::new(policy(&node, manifest, options.tempo, &shaping, &pool, &schedule)?);
+    let providers = node.shaping.grouping().providers;
+    let pool = sources::pool(&node, manifest, &providers, credit, &mut warnings)?;
+    let mut resolver = resolver(&node)?;
+    if let Some(site) = sources::relay_site(&pool) {
+        resolver = resolver.with_everything_to(site);
+    }
+    let resolver = Arc::new(resolver);
+    let policy = Arc::new(policy(&node, &run, options.tempo, &shaping, &pool, &schedule)?);
     let egress = Arc::new(Egress::new(egress::Setup {
         pool,
         shaping: shaping.clone(),
@@ -237,6 +246,7 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
         lock,
         import,
         egress,
+        policy: policy.clone(),
         finish,
         tasks: vec![scheduler_task, watch_task, tokio::spawn(policy.keep(watch_stop))],
         feedback_task,
@@ -338,6 +348,11 @@ impl Running {
         }
         self.finish.cancel();
         let _ = (&mut self.feedback_task).await;
+        let policy = self.policy.clone();
+        let kept = tokio::task::spawn_blocking(move || policy.end()).await;
+        if let Ok(Err(error)) = kept {
+            self.warnings.push(format!("what was learned of providers could not be kept: {error}"));
+        }
         let closed = self.watch.writer.close().await;
         let import_error = self.import.join().await;
         closed.map_err(|error| EngineError::Journal(error.to_string()))?;
@@ -488,7 +503,7 @@ fn open_suppression(
 
 fn policy(
     node: &Node,
-    manifest: &Manifest,
+    run: &Run,
     tempo: Tempo,
     shaping: &Arc<shaping::Live>,
     pool: &Pool,
@@ -501,10 +516,12 @@ fn policy(
         is_adapting: node.adapt,
         shaping: shaping.clone(),
         sources: pool.facts(),
-        sending_domain: manifest.from_address().domain().to_string(),
         schedule: schedule.clone(),
+        sending_domain: run.manifest.from_address().domain().to_string(),
+        // What is learned of a simulated internet is no use for the real one, nor for the next.
+        folder: if run.is_rehearsal() { run.folder.clone() } else { node.state.clone() },
     };
-    Ok(Policy::new(setup, rules))
+    Ok(Policy::open(setup, rules, node)?)
 }
 
 /// Writes down whom no campaign is to mail again; of a rehearsal nobody.
@@ -515,30 +532,6 @@ fn suppressor(node: &Node, run: &Run, spool: &Arc<Spool>) -> Result<Option<Suppr
     let path = node.state.join("suppression").join(BY_REPLIES);
     let failed = |error| EngineError::Io(path.clone(), error);
     Suppressor::open(&path, spool.clone(), &run.id).map(Some).map_err(failed)
-}
-
-fn pool(node: &Node, manifest: &Manifest) -> Result<Pool, EngineError> {
-    let name = manifest.pool.as_deref().unwrap_or(crate::config::DEFAULT);
-    let weights: Vec<(String, u32)> = match node.pools.get(name) {
-        Some(weights) => weights.iter().map(|(source, weight)| (source.clone(), *weight)).collect(),
-        None if manifest.pool.is_some() => {
-            return Err(EngineError::Settings(format!(
-                "the manifest wants pool {name:?}, which postroad.toml does not have; add [pools.{name}]"
-            )));
-        }
-        None if node.sources.is_empty() => vec![(crate::config::DEFAULT.to_owned(), 1)],
-        None => node.sources.keys().map(|source| (source.clone(), 1)).collect(),
-    };
-    let source = |(name, weight): (String, u32)| {
-        let settings = node.sources.get(&name);
-        let end = LocalEnd {
-            ipv4: settings.and_then(|source| source.ipv4),
-            ipv6: settings.and_then(|source| source.ipv6),
-            ehlo: node.ehlo_of(&name),
-        };
-        Source { name, end, weight: weight.max(1) }
-    };
-    Ok(Pool::new(weights.into_iter().map(source).collect()))
 }
 
 /// A resolver by the settings.

@@ -24,7 +24,9 @@ pub fn decide(
             RecipientAction::Delivered => return Disposition::Delivered,
             RecipientAction::Bounce | RecipientAction::Suppress => return Disposition::Bounced,
             RecipientAction::Retry => schedule.due(outcome.entry, now, recourse.limits.as_deref()),
-            RecipientAction::RetryAfter(wait) => schedule.due_after(outcome.entry, now, wait, recourse.limits.as_deref()),
+            RecipientAction::RetryAfter(wait) => {
+                schedule.due_after(outcome.entry, now, wait, recourse.limits.as_deref())
+            }
         };
         due.map_or(Disposition::Expired, |until| Disposition::Deferred { until })
     };
@@ -91,7 +93,8 @@ mod tests {
 
     #[test]
     fn what_is_to_be_done_becomes_a_disposition() {
-        let deferred = |secs| Disposition::Deferred { until: SystemTime::UNIX_EPOCH + Duration::from_secs(secs) };
+        let deferred =
+            |secs| Disposition::Deferred { until: SystemTime::UNIX_EPOCH + Duration::from_secs(secs) };
         assert_eq!(refused(RecipientAction::Retry), deferred(300));
         assert_eq!(refused(RecipientAction::RetryAfter(Duration::from_secs(60))), deferred(60));
         assert_eq!(refused(RecipientAction::RetryAfter(Duration::from_secs(2000))), Disposition::Expired);

@@ -237,16 +237,21 @@ impl Task {
         verdicts.clear();
         verdicts.extend(group.iter().map(|outcome| {
             let site = sites.get(&outcome.site).map(|(_, site)| &**site);
-            setup.policy.verdict(&rules, site, &outcome.finding)
+            setup.policy.verdict(&rules, outcome.source, site, &outcome.finding)
         }));
         recourses.clear();
         let paths = group.iter().map(|outcome| PathKey { site: outcome.site, source: outcome.source });
-        let heard = paths.zip(group).zip(&*verdicts).map(|((path, outcome), verdict)| (path, &outcome.finding, verdict));
+        let heard = paths
+            .zip(group)
+            .zip(&*verdicts)
+            .map(|((path, outcome), verdict)| (path, &outcome.finding, verdict));
         setup.policy.heard(&rules, heard, |recourse| recourses.push(recourse));
         if let Some(suppressor) = &mut setup.suppressor {
             let suppressed = recourses.iter().zip(group).zip(&*verdicts);
-            let suppressed = suppressed.filter(|((recourse, _), _)| recourse.action == RecipientAction::Suppress);
-            suppressor.write(suppressed.map(|((_, outcome), verdict)| (outcome.entry.recipient, verdict.class)));
+            let suppressed =
+                suppressed.filter(|((recourse, _), _)| recourse.action == RecipientAction::Suppress);
+            suppressor
+                .write(suppressed.map(|((_, outcome), verdict)| (outcome.entry.recipient, verdict.class)));
         }
     }
 

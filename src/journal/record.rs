@@ -335,7 +335,7 @@ fn disposition(number: u8, until: u64) -> Option<Disposition> {
 }
 
 fn stage(number: u8) -> Option<Stage> {
-    const STAGES: [Stage; 10] = [
+    const STAGES: [Stage; 11] = [
         Stage::Route,
         Stage::Connect,
         Stage::Greeting,
@@ -346,6 +346,7 @@ fn stage(number: u8) -> Option<Stage> {
         Stage::Data,
         Stage::Content,
         Stage::Local,
+        Stage::Auth,
     ];
     STAGES.get(usize::from(number)).copied()
 }
@@ -385,7 +386,7 @@ mod tests {
 
     prop_compose! {
         fn evidence()(
-            number in 0u8..10,
+            number in 0u8..11,
             code in any::<u16>(),
             enhanced in proptest::option::of((1u8.., any::<u16>(), any::<u16>())),
             text in "\\PC{0,120}",

@@ -8,20 +8,32 @@
 //! reputation     standing of each with each provider
 //! state          all of these for a run, changed by signals; pure
 //! terms          what comes of it for a path
-//! store          what outlives the process
+//! judge          what an outcome says to breakers, reputation and warm-up
+//! store, ledger  what outlives the process; memory: of that, what is in force
 //! ```
 //!
 //! [`Policy`] is what paths, feedback, the scheduler and people ask. Behind it is one lock, held for
 //! microseconds: none of these may wait for another's inbox, and a message is only ever held up by its
 //! own path's gate, which knows no lock of policy.
 
+pub mod breaker;
+pub mod calendar;
 mod event;
+mod judge;
+pub mod ledger;
+mod memory;
+pub mod party;
 pub mod rate;
+pub mod reputation;
 mod rest;
 mod state;
+pub mod store;
 mod terms;
+pub mod warmup;
 pub mod window;
 
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
@@ -33,18 +45,19 @@ pub use state::Entrance;
 pub use terms::{Binding, Cause, Hold, Resting, Standing, Terms};
 
 use crate::classify::{self, By, Class, RecipientAction, Rules, Verdict};
+use crate::config::Node;
+use crate::config::policy::Period;
 use crate::outcome::{Finding, Scope, SourceId};
 use crate::pull::PathKey;
 use crate::retry::Schedule;
+use crate::shaping::rate::Meter;
 use crate::shaping::{Limits, Live};
 use crate::site::Site;
+use judge::Judge;
+use ledger::{Ledger, Refused};
+use reputation::Reputation;
 use state::{Heard, State};
-
-pub mod breaker;
-pub mod calendar;
-pub mod party;
-pub mod reputation;
-pub mod warmup;
+use store::{Store, StoreError};
 
 pub use party::Party;
 
@@ -61,13 +74,17 @@ impl Tempo {
 
 /// How often what grows back is looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// How often what is learned is written down.
+const SAVE: Duration = Duration::from_secs(5);
+/// When a ledger that could not be written is tried again.
+const UNWRITTEN: Duration = Duration::from_secs(10);
 
 /// A source as far as policy cares.
 #[derive(Debug, Clone)]
 pub struct SourceFacts {
     pub name: String,
-    /// Of the heaviest source's weight, above 0 and at most 1: its share of a limit on sessions.
-    pub share: f64,
+    /// Of a relay: the provider that runs it, if that is known. Then its replies are the relay's own.
+    pub relay: Option<Option<Arc<str>>>,
 }
 
 /// What a policy works with.
@@ -78,9 +95,11 @@ pub struct Setup {
     pub shaping: Arc<Live>,
     /// By [`SourceId`].
     pub sources: Vec<SourceFacts>,
-    pub sending_domain: String,
     /// When a site that could not be reached is tried again.
     pub schedule: Arc<Schedule>,
+    pub sending_domain: String,
+    /// Where what is learned outlives the process.
+    pub folder: PathBuf,
 }
 
 /// See the head of the file.
@@ -88,6 +107,9 @@ pub struct Policy {
     setup: Setup,
     rules: RwLock<Arc<Rules>>,
     state: Mutex<State>,
+    /// Apart from the rest, since it may write to the disk before it lets a message go.
+    ledger: Arc<Mutex<Ledger>>,
+    store: Arc<Store>,
 }
 
 /// What is to be done about a recipient.
@@ -104,10 +126,46 @@ pub struct Recourse {
 const ELSEWHERE: Duration = Duration::from_secs(1);
 
 impl Policy {
-    pub fn new(setup: Setup, rules: Rules) -> Self {
-        let names = setup.sources.iter().map(|source| source.name.clone()).collect();
-        let state = Mutex::new(State::new(setup.tempo, setup.is_adapting, names));
-        Self { setup, rules: RwLock::new(Arc::new(rules)), state }
+    /// Takes the folder of what was learned for this process, and goes on from it.
+    ///
+    /// # Errors
+    /// Another process has it, or what is there cannot be read.
+    pub fn open(setup: Setup, rules: Rules, node: &Node) -> Result<Self, StoreError> {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let store = Arc::new(Store::open(&setup.folder)?);
+        let stored = store.load()?;
+        let ledger = Arc::new(Mutex::new(Ledger::open(store.clone(), node, setup.tempo)?));
+        let names: Vec<String> = setup.sources.iter().map(|source| source.name.clone()).collect();
+        let reputation = Reputation::new(&node.reputation, setup.tempo, stored.reputation.clone());
+        let domain = setup.sending_domain.clone();
+        let judge =
+            Judge::new(node.breakers, setup.tempo, reputation, ledger.clone(), names.clone(), domain, now);
+        let mut state = State::new(setup.tempo, setup.is_adapting, names, judge);
+        state.remember(stored, now, wall);
+        Ok(Self { setup, rules: RwLock::new(Arc::new(rules)), state: Mutex::new(state), ledger, store })
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what was learned. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save(&self) -> Result<(), StoreError> {
+        let stored = self.state().memory(Instant::now(), SystemTime::now());
+        self.ledger().sync()?;
+        self.store.save(&stored)
+    }
+
+    /// Writes what was learned, and that nothing more will be sent. Blocks.
+    ///
+    /// # Errors
+    /// It cannot be written: what was reserved of warm-up caps counts as spent.
+    pub fn end(&self) -> Result<(), StoreError> {
+        self.ledger().end()?;
+        self.save()
     }
 
     /// What has changed since this was last asked.
@@ -124,20 +182,31 @@ impl Policy {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn limits_of(&self, key: PathKey, site: &Site) -> Arc<Limits> {
-        let source = &self.setup.sources[usize::from(key.source.0)];
-        let limits = self.setup.shaping.current().limits(site, &source.name);
-        if source.share >= 1.0 {
-            return limits;
+    /// Who runs what a path leads to, if that is known.
+    fn provider<'a>(&'a self, source: SourceId, site: Option<&'a Site>) -> Option<&'a Arc<str>> {
+        match &self.setup.sources.get(usize::from(source.0))?.relay {
+            Some(provider) => provider.as_ref(),
+            None => site?.provider.as_ref(),
         }
-        let sessions = ((f64::from(limits.sessions) * source.share) as u32).max(1);
-        Arc::new(Limits { sessions, ..(*limits).clone() })
     }
 
     /// A path comes to life; what was in force when it slept still is.
-    pub fn enter(&self, key: PathKey, site: &Arc<Site>) -> Entrance {
-        let limits = self.limits_of(key, site);
-        self.state().enter(key, site, limits, None, Instant::now())
+    pub fn enter(self: &Arc<Self>, key: PathKey, site: &Arc<Site>, limits: Arc<Limits>) -> Entrance {
+        let provider = match self.provider(key.source, Some(site)) {
+            Some(provider) => (provider.clone(), true),
+            None => (Arc::from(site.name.as_str()), false),
+        };
+        let mut entrance = self.state().enter(key, site, provider, limits, Instant::now(), SystemTime::now());
+        let warming = std::mem::take(&mut entrance.warming);
+        if !warming.is_empty() {
+            entrance.warm_up = Some(Arc::new(WarmUp { policy: self.clone(), path: key, accounts: warming }));
+        }
+        entrance
+    }
+
+    /// The limits of a path have been read anew.
+    pub fn relimited(&self, key: PathKey, limits: Arc<Limits>) {
+        self.state().relimited(key, limits, Instant::now());
     }
 
     /// A path has ended.
@@ -146,13 +215,19 @@ impl Policy {
     }
 
     /// What a finding means.
-    pub fn verdict(&self, rules: &Rules, site: Option<&Site>, finding: &Finding) -> Verdict {
+    pub fn verdict(
+        &self,
+        rules: &Rules,
+        source: SourceId,
+        site: Option<&Site>,
+        finding: &Finding,
+    ) -> Verdict {
         match finding {
             Finding::Accepted(_) => Verdict::made_here(Class::Accepted, RecipientAction::Delivered),
             Finding::Refused { stage, reply, .. } => {
                 let shaping = self.setup.shaping.current();
-                let provider = site.and_then(|site| site.provider.as_deref());
-                rules.classify(provider.map(|name| shaping.replies_of(name)), *stage, reply)
+                let provider = self.provider(source, site).map(|name| shaping.replies_of(name));
+                rules.classify(provider, *stage, reply)
             }
             Finding::Failed { stage, failure, .. } => classify::of_failure(*stage, failure),
             Finding::InDoubt { .. } => Verdict::made_here(Class::InDoubt, RecipientAction::Retry),
@@ -169,11 +244,11 @@ impl Policy {
         group: impl Iterator<Item = (PathKey, &'a Finding, &'a Verdict)>,
         mut then: impl FnMut(Recourse),
     ) {
-        let now = Instant::now();
+        let (now, wall) = (Instant::now(), Some(SystemTime::now()));
         let mut state = self.state();
         for (path, finding, verdict) in group {
             let cause = || cause_of(finding, verdict, rules);
-            state.heard(Heard { path, verdict, cause: &cause, now });
+            state.heard(Heard { path, verdict, cause: &cause, now, wall });
             then(self.recourse(&state, path, verdict));
         }
     }
@@ -211,9 +286,9 @@ impl Policy {
         let (now, rules) = (Instant::now(), self.rules());
         let mut state = self.state();
         let site = state.paths.get(&key).map(|path| path.site.clone());
-        let verdict = self.verdict(&rules, site.as_deref(), finding);
+        let verdict = self.verdict(&rules, key.source, site.as_deref(), finding);
         let cause = || cause_of(finding, &verdict, &rules);
-        state.heard(Heard { path: key, verdict: &verdict, cause: &cause, now });
+        state.heard(Heard { path: key, verdict: &verdict, cause: &cause, now, wall: None });
         let working = u32::try_from(working).unwrap_or(u32::MAX);
         state.unreachable(key, working, |failures| self.setup.schedule.delay(failures), cause(), now);
     }
@@ -231,18 +306,73 @@ impl Policy {
         self.state().resting(site)
     }
 
-    /// Lets what was slowed grow back, until told to stop.
+    /// The part of its weight that a source should have at a site now, by its standing there.
+    pub fn share(&self, source: SourceId, site: &Site) -> f64 {
+        let provider = self.provider(source, Some(site)).map_or(site.name.as_str(), |name| name);
+        self.state().judge.share(source, provider, SystemTime::now())
+    }
+
+    /// Lets what was slowed grow back, and writes down what is learned, until told to stop.
     pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        let mut saved = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 now = ticks.tick() => {
                     self.state().tick(now);
+                    if now >= saved + SAVE {
+                        saved = now;
+                        let policy = self.clone();
+                        let written = tokio::task::spawn_blocking(move || policy.save()).await;
+                        if let Ok(Err(error)) = written {
+                            tracing::warn!(%error, "what was learned cannot be written; it is tried again");
+                        }
+                    }
                 }
             }
         }
+    }
+}
+
+/// The caps that a path's messages are counted against.
+struct WarmUp {
+    policy: Arc<Policy>,
+    path: PathKey,
+    accounts: Vec<warmup::Slot>,
+}
+
+impl fmt::Debug for WarmUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WarmUp").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Meter for WarmUp {
+    fn take(&self) -> Result<(), Instant> {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let mut ledger = self.policy.ledger();
+        let (until, overflows, text) = match ledger.take(&self.accounts, wall) {
+            Ok(()) => return Ok(()),
+            Err(Refused::Full(full)) => {
+                let cap = ledger.warmup().cap(full.slot, wall);
+                let text = cap.map_or_else(String::new, |cap| {
+                    let per = match cap.per {
+                        Period::Hour => "an hour",
+                        Period::Day => "a day",
+                    };
+                    format!("warm-up: {} messages {per} on sending day {}", cap.cap, cap.day + 1)
+                });
+                let wait = full.until.duration_since(wall).unwrap_or_default();
+                (now + wait.max(Duration::from_millis(1)), ledger.warmup().overflows(full.slot), text)
+            }
+            Err(error @ Refused::Unwritten(_)) => (now + UNWRITTEN, true, error.to_string()),
+        };
+        drop(ledger);
+        let cause = Cause { since: wall, text, reply: None, class: None, rule: None };
+        self.policy.state().capped(self.path, until, overflows, cause, now);
+        Err(until)
     }
 }
 

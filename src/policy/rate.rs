@@ -19,19 +19,22 @@
 //! at 0.97 ceiling      stays for 10 min, after each failed probe twice as long, up to 1 h
 //! then a probe         ceiling × 1.03; held 10 min without a signal it is the new ceiling, and on: by 3 % to a tenth
 //!                      above where signals came (stocks of tokens drain slowly), then by 6, 12, 25 %
+//!                      (from 10 % on where the ceiling is not measured, only the rule's factor)
 //! unused               nothing is proved: the ceiling doubles in 12 h instead, until it no longer binds
 //! ```
 //!
 //! A probe 3 % too high costs 3 % of a minute, at most each 10 min. Rates are by the clock's second, spans
 //! are the rules' time ([`Tempo`]).
 
+mod meter;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Tempo;
+use meter::Meter;
 
-const MINUTE: Duration = Duration::from_secs(60);
 /// From a cut until its effect can be seen: the messages of a whole minute and those on their way.
 const REACTION: Duration = Duration::from_secs(70);
 /// A signal within this after a cut says that the cut was not enough.
@@ -51,6 +54,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(10 * 60);
 const PROBE_MESSAGES: f64 = 60.0;
 const PROBE_RAREST: Duration = Duration::from_secs(60 * 60);
 const PROBE_SMALLEST: f64 = 0.03;
+/// Where the ceiling is nothing but the rule's factor: the careful standard.
+const PROBE_UNMEASURED: f64 = 0.1;
 const PROBE_LARGEST: f64 = 0.25;
 /// Up to here above the last ceiling that signals taught, the smallest steps.
 const NEAR: f64 = 1.1;
@@ -67,8 +72,6 @@ const CEILING_DOUBLES: Duration = Duration::from_secs(12 * 3600);
 const CEILING_LASTS: Duration = Duration::from_secs(7 * 24 * 3600);
 /// One a minute: enough to see that the limit has gone.
 const FLOOR: f64 = 1.0 / 60.0;
-/// The base of a cut where nothing limits and nothing was measured yet (estimate).
-const UNMEASURED: f64 = 10.0;
 
 /// Why a rate is what it is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -173,11 +176,12 @@ impl AdaptiveRate {
             let ceiling = if sure > former { sure.min(rate) } else { borne.min(former) };
             held.ceiling = Some(ceiling);
             held.rate = PLATEAU * ceiling;
-            held.taught = ceiling;
+            let is_measured = borne > least && self.meter.spans_a_minute(now);
+            held.taught = if is_measured { ceiling } else { 0.0 };
+            held.probe_step = if is_measured { PROBE_SMALLEST } else { PROBE_UNMEASURED };
         }
         held.rate = held.rate.max(FLOOR);
         held.ceiling = held.ceiling.map(|ceiling| ceiling.max(FLOOR / PLATEAU));
-        held.probe_step = PROBE_SMALLEST;
         held.cut_at = Some(now);
         self.held = Some(held);
         self.begin_step(now);
@@ -404,88 +408,11 @@ impl Held {
 
 /// A stored ceiling after this time: doubled each half day, none once it no longer binds.
 pub fn decayed(ceiling: f64, age: Duration, limit: Option<f64>) -> Option<f64> {
-    if !(ceiling > 0.0) || age >= CEILING_LASTS {
+    if ceiling <= 0.0 || age >= CEILING_LASTS {
         return None;
     }
     let ceiling = ceiling * age.div_duration_f64(CEILING_DOUBLES).exp2();
     limit.is_none_or(|limit| PLATEAU * ceiling < limit).then_some(ceiling)
-}
-
-/// Slots of a minute, and one that is being filled.
-const SLOTS: usize = 13;
-
-/// What was taken in the last minute, in slots of 5 s: one comparison and two additions a call.
-#[derive(Debug, Clone)]
-struct Meter {
-    slots: [u32; SLOTS],
-    head: usize,
-    head_ends: Instant,
-    slot: Duration,
-    /// Since when something is in the slots.
-    since: Instant,
-    last: Instant,
-    total: u64,
-}
-
-impl Meter {
-    fn new(tempo: Tempo, now: Instant) -> Self {
-        let slot = tempo.of(MINUTE / (SLOTS as u32 - 1)).max(Duration::from_nanos(1));
-        Self { slots: [0; SLOTS], head: 0, head_ends: now + slot, slot, since: now, last: now, total: 0 }
-    }
-
-    fn add(&mut self, count: u32, now: Instant) {
-        if now >= self.head_ends {
-            self.roll(now);
-        }
-        self.slots[self.head] = self.slots[self.head].saturating_add(count);
-        self.total += u64::from(count);
-        self.last = now;
-    }
-
-    #[cold]
-    fn roll(&mut self, now: Instant) {
-        let late = now.saturating_duration_since(self.head_ends);
-        let slots = (late.as_nanos() / self.slot.as_nanos()).saturating_add(1);
-        if slots >= SLOTS as u128 {
-            self.slots = [0; SLOTS];
-            self.since = now;
-            self.head_ends = now + self.slot;
-            return;
-        }
-        for _ in 0..slots {
-            self.head = (self.head + 1) % SLOTS;
-            self.slots[self.head] = 0;
-            self.head_ends += self.slot;
-        }
-    }
-
-    /// The most of the twelve slots that are full and the twelve that end now: a server that counts
-    /// by the minute takes its limit in each.
-    fn last_minute(&mut self, now: Instant) -> u32 {
-        if now >= self.head_ends {
-            self.roll(now);
-        }
-        let all = self.slots.iter().fold(0u32, |sum, slot| sum.saturating_add(*slot));
-        let oldest = self.slots[(self.head + 1) % SLOTS];
-        all - oldest.min(self.slots[self.head])
-    }
-
-    fn per_second(&self, in_a_minute: f64) -> f64 {
-        in_a_minute / (self.slot.as_secs_f64() * (SLOTS - 1) as f64)
-    }
-
-    /// How fast it goes, by what is in the slots.
-    fn throughput(&self, now: Instant) -> f64 {
-        let span =
-            now.saturating_duration_since(self.since).clamp(self.slot / 5, self.slot * (SLOTS as u32 - 1));
-        let all: u64 = self.slots.iter().copied().map(u64::from).sum();
-        if all == 0 { UNMEASURED } else { all as f64 / span.as_secs_f64() }
-    }
-
-    /// How fast it went when something was last taken.
-    fn before_pause(&self) -> f64 {
-        self.throughput(self.last)
-    }
 }
 
 #[cfg(test)]

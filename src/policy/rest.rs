@@ -48,7 +48,16 @@ impl Rest {
     /// Until a person ends it.
     pub fn for_good(resting: Resting, cause: Arc<Cause>) -> Self {
         let overflows = true;
-        Self { resting, until: None, resume: 1.0, overflows, cause, then_probe: false, level: 0, prober: None }
+        Self {
+            resting,
+            until: None,
+            resume: 1.0,
+            overflows,
+            cause,
+            then_probe: false,
+            level: 0,
+            prober: None,
+        }
     }
 
     /// What the rest is now that `next` was heard of.
@@ -67,7 +76,12 @@ impl Rest {
     }
 
     /// For as long as `span` says of the number of failures in a row; the same news again changes nothing.
-    pub fn retrying(before: Option<Self>, span: impl Fn(u32) -> Duration, cause: Arc<Cause>, now: Instant) -> Self {
+    pub fn retrying(
+        before: Option<Self>,
+        span: impl Fn(u32) -> Duration,
+        cause: Arc<Cause>,
+        now: Instant,
+    ) -> Self {
         let failures = match before {
             Some(before) if !before.is_over(now) => return before,
             Some(before) => before.failures() + 1,
@@ -98,7 +112,9 @@ impl Rest {
     /// Lets one path probe, or says when to ask again.
     pub fn probe(&mut self, path: PathKey, now: Instant) -> Result<(), Instant> {
         match self.prober {
-            Some((other, since)) if other != path && now < since + PROBE_PATIENCE => Err(since + PROBE_PATIENCE),
+            Some((other, since)) if other != path && now < since + PROBE_PATIENCE => {
+                Err(since + PROBE_PATIENCE)
+            }
             _ => {
                 self.prober = Some((path, now));
                 Ok(())
@@ -127,7 +143,8 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn rest(now: Instant) -> Rest {
-        let cause = Cause { since: SystemTime::UNIX_EPOCH, text: "t".into(), reply: None, class: None, rule: None };
+        let cause =
+            Cause { since: SystemTime::UNIX_EPOCH, text: "t".into(), reply: None, class: None, rule: None };
         Rest::lasting(Resting::Path, HOUR, 0.25, Arc::new(cause), now)
     }
 

@@ -12,20 +12,24 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Tempo;
+use super::breaker::{Level, Trip};
 use super::event::Event;
+use super::judge::{Accounts, Judge, Whose, weigh};
 use super::rate::AdaptiveRate;
 use super::rest::Rest;
 use super::terms::{Cause, Hold, Resting, Standing, Terms};
 use super::window::Window;
+use super::{Party, Tempo, warmup};
 use crate::classify::{By, Class, Measure, RuleId, Verdict};
 use crate::config::units::format_duration;
 use crate::outcome::{Scope, SourceId};
 use crate::pull::PathKey;
 use crate::shaping::Limits;
-use crate::shaping::rate::LivePace;
+use crate::shaping::rate::{LivePace, Meter};
 use crate::site::Site;
 
+/// What is left of a rate that a breaker slows.
+const BREAKER_SLOWS: f64 = 0.5;
 /// Changes that wait to be written down; more are only in the log of what is in force.
 const EVENTS_MAX: usize = 4096;
 
@@ -43,6 +47,9 @@ pub(super) struct PathState {
     pub pace: Arc<LivePace>,
     pub standing: Arc<Standing>,
     pub rest: Option<Rest>,
+    /// A warm-up's cap is spent.
+    pub capped: Option<Rest>,
+    pub accounts: Arc<Accounts>,
     /// What last slowed it.
     pub slowed: Option<Arc<Cause>>,
     /// The last refusal that was about the sending side.
@@ -82,8 +89,13 @@ pub(super) struct State {
     pub sources: HashMap<SourceId, Rest>,
     pub domain: Option<Rest>,
     pub campaign: Option<Rest>,
+    pub judge: Judge,
+    /// Rates that were learned before this process, messages a second.
+    pub learned: HashMap<(Party, Arc<str>), (f64, SystemTime)>,
+    /// Suspensions from before this process, for the paths they were of.
+    pub asleep: HashMap<(SourceId, ProviderId), Rest>,
     /// Names of the sources.
-    names: Vec<String>,
+    pub names: Vec<String>,
     /// Not yet written down; at most [`EVENTS_MAX`].
     events: Vec<Event>,
     seen: HashMap<(RuleId, Option<PathKey>), Seen>,
@@ -95,10 +107,13 @@ pub struct Entrance {
     pub pace: Arc<LivePace>,
     pub domain_pace: Arc<LivePace>,
     pub standing: Arc<Standing>,
+    /// Caps that each message is counted against.
+    pub(super) warming: Vec<warmup::Slot>,
+    pub warm_up: Option<Arc<dyn Meter>>,
 }
 
 impl State {
-    pub fn new(tempo: Tempo, is_adapting: bool, names: Vec<String>) -> Self {
+    pub fn new(tempo: Tempo, is_adapting: bool, names: Vec<String>, judge: Judge) -> Self {
         Self {
             tempo,
             is_adapting,
@@ -108,6 +123,9 @@ impl State {
             sources: HashMap::new(),
             domain: None,
             campaign: None,
+            judge,
+            learned: HashMap::new(),
+            asleep: HashMap::new(),
             names,
             events: Vec::new(),
             seen: HashMap::new(),
@@ -122,6 +140,8 @@ pub(super) struct Heard<'a> {
     /// Made only when something changes.
     pub cause: &'a dyn Fn() -> Cause,
     pub now: Instant,
+    /// Of an attempt, which counts for breakers and reputation; `None`: of a session that was not opened.
+    pub wall: Option<SystemTime>,
 }
 
 impl State {
@@ -142,16 +162,17 @@ impl State {
     }
 
     /// The number of a site's provider, or of the site where it has none.
-    pub fn provider(&mut self, site: &Site, now: Instant) -> ProviderId {
-        let name = site.provider.clone().unwrap_or_else(|| Arc::from(site.name.as_str()));
+    pub fn provider(&mut self, name: Arc<str>, now: Instant, wall: SystemTime) -> ProviderId {
         if let Some(id) = self.by_name.get(&name) {
             return *id;
         }
         let id = ProviderId(self.providers.len());
+        let learned = self.learned_rate(self.judge.domain(), &name, None, wall);
+        let mut rate = AdaptiveRate::new(None, learned, self.tempo, now);
         self.providers.push(ProviderState {
             name: name.clone(),
-            rate: AdaptiveRate::new(None, None, self.tempo, now),
-            pace: Arc::new(LivePace::new(None)),
+            pace: Arc::new(LivePace::new(rate.per_second(now))),
+            rate,
             slowed: None,
             rest: None,
             out: HashMap::new(),
@@ -160,11 +181,35 @@ impl State {
         id
     }
 
+    /// What a party learned of a provider before this process, as far as it still holds.
+    fn learned_rate(
+        &self,
+        party: Party,
+        provider: &Arc<str>,
+        limit: Option<f64>,
+        wall: SystemTime,
+    ) -> Option<f64> {
+        let (ceiling, at) = *self.learned.get(&(party, provider.clone()))?;
+        let age = wall.duration_since(at).unwrap_or_default().mul_f64(self.tempo.0);
+        super::rate::decayed(ceiling, age, limit)
+    }
+
     /// A path comes to life, or back to it: what it was told before still holds.
-    pub fn enter(&mut self, key: PathKey, site: &Arc<Site>, limits: Arc<Limits>, learned: Option<f64>, now: Instant) -> Entrance {
-        let provider = self.provider(site, now);
+    pub fn enter(
+        &mut self,
+        key: PathKey,
+        site: &Arc<Site>,
+        (provider, is_known): (Arc<str>, bool),
+        limits: Arc<Limits>,
+        now: Instant,
+        wall: SystemTime,
+    ) -> Entrance {
         let tempo = self.tempo;
         let limit = limits.per_second();
+        let learned = self.learned_rate(self.judge.source(key.source), &provider, limit, wall);
+        let accounts = self.judge.accounts(key.source, &provider, is_known, wall);
+        let provider = self.provider(provider, now, wall);
+        let asleep = self.asleep.get(&(key.source, provider)).filter(|rest| !rest.is_over(now)).cloned();
         let path = self.paths.entry(key).or_insert_with(|| PathState {
             site: site.clone(),
             provider,
@@ -172,11 +217,13 @@ impl State {
             window: Window::new(limits.sessions, tempo, now),
             pace: Arc::new(LivePace::new(None)),
             standing: Arc::default(),
-            rest: None,
+            rest: asleep,
+            capped: None,
+            accounts: Arc::new(accounts),
             slowed: None,
             refused: None,
             lives: 0,
-            terms: watch::channel(Terms { limits: limits.clone(), sessions: 1, hold: None }).0,
+            terms: watch::channel(Terms { sessions: 1, hold: None }).0,
             is_held: false,
             limits: limits.clone(),
         });
@@ -184,21 +231,37 @@ impl State {
         path.limits = limits;
         path.rate.set_limit(limit);
         path.window.set_limit(path.limits.sessions);
+        path.pace.set(path.rate.per_second(now).filter(|_| path.rate.is_adjusted()));
         let entrance = Entrance {
+            warming: path.accounts.warming.clone(),
             terms: path.terms.subscribe(),
             pace: path.pace.clone(),
             domain_pace: self.providers[provider.0].pace.clone(),
             standing: path.standing.clone(),
+            warm_up: None,
         };
         self.publish(key, now);
         entrance
+    }
+
+    /// A path has other limits from now on.
+    pub fn relimited(&mut self, key: PathKey, limits: Arc<Limits>, now: Instant) {
+        let Some(path) = self.paths.get_mut(&key) else { return };
+        path.rate.set_limit(limits.per_second());
+        path.window.set_limit(limits.sessions);
+        path.limits = limits;
+        self.publish(key, now);
     }
 
     /// A path has ended; what it has been told is kept only where it says more than its limits do.
     pub fn leave(&mut self, key: PathKey) {
         if let Some(path) = self.paths.get_mut(&key) {
             path.lives = path.lives.saturating_sub(1);
-            if path.lives == 0 && path.rest.is_none() && !path.rate.is_adjusted() && !path.window.is_adjusted() {
+            if path.lives == 0
+                && path.rest.is_none()
+                && !path.rate.is_adjusted()
+                && !path.window.is_adjusted()
+            {
                 self.paths.remove(&key);
             }
         }
@@ -206,16 +269,20 @@ impl State {
 
     /// Takes in what a server said. Returns whether anything about the sending side changed.
     pub fn heard(&mut self, heard: Heard<'_>) -> bool {
-        let Heard { path: key, verdict, now, .. } = heard;
+        let Heard { path: key, verdict, now, wall, .. } = heard;
+        let Some(path) = self.paths.get_mut(&key) else { return false };
+        if let (Some(weighed), Some(wall)) = (weigh(verdict), wall) {
+            let accounts = path.accounts.clone();
+            for (whose, trip) in self.judge.record(key.source, &accounts, weighed, now, wall) {
+                self.tripped(whose, &trip, now);
+            }
+        }
         let Some(path) = self.paths.get_mut(&key) else { return false };
         if verdict.class == Class::Accepted || verdict.scope <= Scope::Message {
             // Whatever it thinks of the recipient, it talks to us.
             path.window.succeeded(1, now);
-            if verdict.class == Class::Accepted {
-                path.rate.accepted(1, now);
-                let provider = &mut self.providers[path.provider.0];
-                provider.rate.accepted(1, now);
-            }
+            path.rate.accepted(1, now);
+            self.providers[path.provider.0].rate.accepted(1, now);
             return path.is_held && self.got_through(key, now);
         }
         path.refused = Some(Arc::new((heard.cause)()));
@@ -281,7 +348,8 @@ impl State {
                 (about_path, format!("{sessions} sessions at once"))
             }
             Measure::Suspend { lasting, resume } => {
-                let rest = Rest::lasting(Resting::Path, tempo.of(lasting), f64::from(resume), cause.clone(), now);
+                let rest =
+                    Rest::lasting(Resting::Path, tempo.of(lasting), f64::from(resume), cause.clone(), now);
                 let is_news = path.rest.as_ref().is_none_or(|rest| rest.is_over(now));
                 path.rest = Some(Rest::joined(path.rest.take(), rest, now));
                 self.publish(key, now);
@@ -303,14 +371,18 @@ impl State {
                 (about, format!("taken out for {}", format_duration(lasting)))
             }
             Measure::PauseDomain(lasting) => {
-                let rest = Rest::lasting(Resting::DomainAtProvider, tempo.of(lasting), 1.0, cause.clone(), now);
+                let rest =
+                    Rest::lasting(Resting::DomainAtProvider, tempo.of(lasting), 1.0, cause.clone(), now);
                 let is_news = provider.rest.as_ref().is_none_or(|rest| rest.is_over(now));
                 provider.rest = Some(Rest::joined(provider.rest.take(), rest, now));
                 self.publish_all(now);
                 if !is_news {
                     return false;
                 }
-                (format!("the sending domain at {at_provider}"), format!("paused for {}", format_duration(lasting)))
+                (
+                    format!("the sending domain at {at_provider}"),
+                    format!("paused for {}", format_duration(lasting)),
+                )
             }
             Measure::PauseCampaign => {
                 if self.campaign.is_some() {
@@ -325,9 +397,68 @@ impl State {
         true
     }
 
+    /// A breaker has tripped: people hear of it, and it slows or stops what it is about.
+    fn tripped(&mut self, whose: Whose, trip: &Trip, now: Instant) {
+        let cause = Arc::new(Cause {
+            since: SystemTime::now(),
+            text: trip.to_string(),
+            reply: None,
+            class: None,
+            rule: Some("breaker".to_owned()),
+        });
+        let about = match whose {
+            Whose::Campaign => "the campaign".to_owned(),
+            Whose::SendingDomain => self.judge.domain().to_string(),
+            Whose::Source(source) => self.judge.source(source).to_string(),
+        };
+        let what = match trip.level {
+            Level::Warn => "nothing yet",
+            Level::Slow if self.is_adapting => {
+                let concerned =
+                    |key: &PathKey| !matches!(whose, Whose::Source(source) if source != key.source);
+                for (_, path) in self.paths.iter_mut().filter(|(key, _)| concerned(key)) {
+                    path.rate.slowed(BREAKER_SLOWS, now);
+                    path.slowed = Some(cause.clone());
+                    path.pace.set(path.rate.per_second(now));
+                }
+                "half as fast"
+            }
+            Level::Slow => return,
+            Level::Pause => {
+                let rest = |resting| Rest::for_good(resting, cause.clone());
+                match whose {
+                    Whose::Campaign => self.campaign = Some(rest(Resting::Campaign)),
+                    Whose::SendingDomain => self.domain = Some(rest(Resting::SendingDomain)),
+                    Whose::Source(source) => {
+                        self.sources.insert(source, rest(Resting::WholeSource));
+                    }
+                }
+                self.publish_all(now);
+                "paused until a person resumes it"
+            }
+        };
+        self.changed(about, what.to_owned(), &cause, true);
+    }
+
+    /// The cap of a warm-up is spent until then.
+    pub fn capped(&mut self, key: PathKey, until: Instant, overflows: bool, cause: Cause, now: Instant) {
+        let Some(path) = self.paths.get_mut(&key) else { return };
+        if path.capped.as_ref().is_none_or(|rest| rest.is_over(now)) {
+            path.capped = Some(Rest::until(Resting::WarmUp, until, overflows, Arc::new(cause)));
+            self.publish(key, now);
+        }
+    }
+
     /// No session could be opened, or one ended on the first work it had. With others open that get on, it
     /// takes these and no more: "too many connections" is said in many ways.
-    pub fn unreachable(&mut self, key: PathKey, working: u32, span: impl Fn(u32) -> Duration, cause: Cause, now: Instant) {
+    pub fn unreachable(
+        &mut self,
+        key: PathKey,
+        working: u32,
+        span: impl Fn(u32) -> Duration,
+        cause: Cause,
+        now: Instant,
+    ) {
         let Some(path) = self.paths.get_mut(&key) else { return };
         let cause = Arc::new(cause);
         path.refused = Some(cause.clone());
@@ -368,7 +499,9 @@ impl State {
             path.pace.set(path.rate.per_second(now));
         }
         let mut out = provider.out.remove(&key.source);
-        if end(&mut out).is_none() && let Some(rest) = out {
+        if end(&mut out).is_none()
+            && let Some(rest) = out
+        {
             provider.out.insert(key.source, rest);
         }
         end(&mut provider.rest);
@@ -439,13 +572,15 @@ impl State {
     }
 
     /// What holds for a path now.
-    pub fn hold(&self, key: PathKey, path: &PathState) -> Option<Hold> {
+    pub fn hold(&self, key: PathKey, path: &PathState, now: Instant) -> Option<Hold> {
         let provider = &self.providers[path.provider.0];
-        let rests = [path.rest.as_ref(), provider.out.get(&key.source), provider.rest.as_ref()];
-        let wide = [self.sources.get(&key.source), self.domain.as_ref(), self.campaign.as_ref()];
+        let own = [path.rest.as_ref(), path.capped.as_ref()];
+        let wide = [provider.out.get(&key.source), provider.rest.as_ref(), self.sources.get(&key.source)];
+        let rests =
+            own.into_iter().chain(wide).chain([self.domain.as_ref(), self.campaign.as_ref()]).flatten();
+        let in_force = rests.filter(|rest| !rest.is_over(now) || rest.wants_probe(now));
         // The one that lasts longest, a person's longest of all.
-        let rests = rests.into_iter().chain(wide).flatten();
-        rests.max_by_key(|rest| (rest.until.is_none(), rest.until)).map(Rest::hold)
+        in_force.max_by_key(|rest| (rest.until.is_none(), rest.until)).map(Rest::hold)
     }
 
     pub fn publish_all(&mut self, now: Instant) {
@@ -456,10 +591,10 @@ impl State {
     /// Tells a path its terms, if they are new.
     pub fn publish(&mut self, key: PathKey, now: Instant) {
         let Some(path) = self.paths.get(&key) else { return };
-        let hold = self.hold(key, path);
+        let hold = self.hold(key, path, now);
         let path = self.paths.get_mut(&key).expect("it was there a line ago");
         path.is_held = hold.is_some();
-        let terms = Terms { limits: path.limits.clone(), sessions: path.window.sessions(now), hold };
+        let terms = Terms { sessions: path.window.sessions(now), hold };
         path.terms.send_if_modified(|old| {
             let is_new = *old != terms;
             *old = terms;
@@ -469,5 +604,7 @@ impl State {
 }
 
 fn slowed(per_second: Option<f64>) -> String {
-    per_second.map_or("no longer slowed".to_owned(), |rate| format!("slowed to {:.1} messages a minute", rate * 60.0))
+    per_second.map_or("no longer slowed".to_owned(), |rate| {
+        format!("slowed to {:.1} messages a minute", rate * 60.0)
+    })
 }

@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::classify::Class;
-use crate::shaping::Limits;
 use crate::shaping::rate::Limit;
 
 /// What rests, and so why a path does.
@@ -86,7 +85,6 @@ impl Hold {
 /// What holds for a path now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Terms {
-    pub limits: Arc<Limits>,
     /// At once, at least 1: the limit's or fewer.
     pub sessions: u32,
     pub hold: Option<Hold>,
@@ -163,7 +161,11 @@ impl Standing {
 
     /// The permits that sessions wait for, the widest first.
     pub fn wanting(&self) -> Option<Binding> {
-        PERMITS.into_iter().zip(&self.wanted).find(|(_, count)| count.load(Ordering::Relaxed) > 0).map(|(binding, _)| binding)
+        PERMITS
+            .into_iter()
+            .zip(&self.wanted)
+            .find(|(_, count)| count.load(Ordering::Relaxed) > 0)
+            .map(|(binding, _)| binding)
     }
 
     pub fn count(&self, sessions: usize, entries: usize) {

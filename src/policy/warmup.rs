@@ -309,18 +309,22 @@ impl Warmup {
         self.parties.keys()
     }
 
-    /// For the ledger while messages are sent: lots count as spent.
-    pub fn reserved(&self) -> Vec<Account> {
-        self.accounts(|state| State {
-            spent: state.reserved,
-            sent: state.sent + (state.reserved - state.spent),
-            ..state
-        })
+    /// For the ledger: lots count as spent.
+    pub fn accounts(&self) -> Vec<Account> {
+        let account = |entry: &Entry| Account {
+            party: entry.party.clone(),
+            provider: entry.provider.clone(),
+            state: entry.state.written(),
+        };
+        self.entries.iter().map(account).collect()
     }
 
-    /// For the ledger once nothing is sent any more: what was really spent.
-    pub fn spent(&self) -> Vec<Account> {
-        self.accounts(|state| state)
+    /// Lets go of what was reserved ahead: before [`Self::accounts`] when nothing is sent any more, so that
+    /// the cap can be used to the last message.
+    pub fn release(&mut self) {
+        for entry in &mut self.entries {
+            entry.state.reserved = entry.state.spent;
+        }
     }
 
     /// Whether the ledger lacks something; asked once, the answer is given once.
@@ -331,15 +335,6 @@ impl Warmup {
     /// The ledger could not be written.
     pub fn mark_dirty(&mut self) {
         self.is_dirty = true;
-    }
-
-    fn accounts(&self, written: impl Fn(State) -> State) -> Vec<Account> {
-        let account = |entry: &Entry| Account {
-            party: entry.party.clone(),
-            provider: entry.provider.clone(),
-            state: State { reserved: 0, ..written(entry.state) },
-        };
-        self.entries.iter().map(account).collect()
     }
 
     fn insert(&mut self, party: Party, provider: String) -> Slot {
@@ -393,6 +388,12 @@ impl State {
         plan.caps.get(self.stage as usize).copied()
     }
 
+    /// As if all that was reserved were spent.
+    fn written(self) -> Self {
+        let ahead = self.reserved - self.spent;
+        Self { spent: self.reserved, sent: self.sent + ahead, reserved: 0, ..self }
+    }
+
     /// Messages that may still start in this period.
     fn room(&self, plan: &Plan) -> u64 {
         self.cap(plan).map_or(u64::MAX, |cap| cap.saturating_sub(self.spent))
@@ -422,7 +423,7 @@ impl State {
                 self.stage = self.stage.saturating_add(1).min(plan.caps.len() as u32);
             }
         }
-        if day - self.last > plan.rewarm {
+        if day.saturating_sub(self.last) > plan.rewarm {
             self.stage = 0;
         }
         let was_sending = self.sent > 0;
@@ -587,10 +588,11 @@ mod tests {
         let lots = (0..6).map(|_| warmup.take(&[slot], at(2, 0)).unwrap()).collect::<Vec<_>>();
         use Taken::{Covered, NewLot};
         assert_eq!(lots, [NewLot, Covered, Covered, Covered, NewLot, Covered]);
-        let mut crashed = new(warmup.reserved());
+        let mut crashed = new(warmup.accounts());
         let again = crashed.slot(&source("new"), Some("yahoo")).unwrap();
         assert_eq!(drain(&mut crashed, again, at(2, 1)).0, 400 - 8);
-        let mut ended = new(warmup.spent());
+        warmup.release();
+        let mut ended = new(warmup.accounts());
         let again = ended.slot(&source("new"), Some("yahoo")).unwrap();
         assert_eq!(drain(&mut ended, again, at(2, 1)).0, 400 - 6);
     }
@@ -659,8 +661,8 @@ mod tests {
                 let slot = warmup.slot(&party, Some("yahoo")).unwrap();
                 let now = at(0, hour);
                 match step {
-                    0 => { warmup = new(warmup.reserved()); lost = true }
-                    1 => warmup = new(warmup.spent()),
+                    0 => { warmup = new(warmup.accounts()); lost = true }
+                    1 => { warmup.release(); warmup = new(warmup.accounts()) }
                     2 => hour += hours,
                     3 => { warmup.hold(slot, now); }
                     _ => for _ in 0..hours * 4 {

@@ -531,7 +531,11 @@ mod tests {
         prop_oneof![
             (0..6usize, 1..40u32).prop_map(|(domain, count)| Step::Span { domain, count }),
             (0..6usize, 0..3usize).prop_map(|(domain, site)| Step::Place { domain, site }),
-            (0..3usize, 0..2u16, 1..50usize).prop_map(|(site, source, want)| Step::Take { site, source, want }),
+            (0..3usize, 0..2u16, 1..50usize).prop_map(|(site, source, want)| Step::Take {
+                site,
+                source,
+                want
+            }),
             proptest::option::of(0..2u16).prop_map(|bound| Step::Return { bound }),
             (0..3usize, 0..2u16).prop_map(|(site, source)| Step::Unbind { site, source }),
             (0..6usize).prop_map(|domain| Step::Drain { domain }),

@@ -147,3 +147,83 @@ fn low_totals(layer: &Layer) -> Vec<Fault> {
     });
     faulty.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// What is wrong with `text` over what is shipped.
+    fn faults(text: &str) -> Vec<String> {
+        let mut tables = Tables::shipped();
+        tables.lay(Tables::read(Path::new("s.toml"), text, None).unwrap());
+        check(&tables, Some(&["a", "b"])).iter().map(ToString::to_string).collect()
+    }
+
+    fn fault(text: &str) -> String {
+        let mut found = faults(text);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        found.remove(0)
+    }
+
+    #[test]
+    fn two_names_for_one_provider_are_told() {
+        let message = fault("[provider.gmail]\nsessions = 3\n");
+        assert!(message.starts_with("s.toml:1:11: the provider `gmail` has no `mx`"), "{message}");
+        assert!(message.ends_with("it is called `google` here: write [provider.google]"), "{message}");
+        let message = fault("[provider.yaho]\nsessions = 3\n");
+        assert!(message.contains("did you mean `yahoo`?"), "{message}");
+        let message = fault("[provider.iphone]\nmx = [\".mail.icloud.com\"]\n");
+        assert!(
+            message.starts_with("s.toml:2:6: the suffix `.mail.icloud.com` belongs to both"),
+            "{message}"
+        );
+        let both = faults("[provider.iphone]\nmx = [\".mail.icloud.com\", \".mail.me.com\"]\n");
+        assert!(both.iter().all(|message| message.contains("one provider under two names")), "{both:?}");
+    }
+
+    #[test]
+    fn a_shipped_provider_under_another_name_needs_only_its_exchanges() {
+        let text =
+            "[provider.apple]\nmx = [\".icloud.example\"]\n[provider.iphone]\nmx = [\".mail.icloud.com\"]\n";
+        assert_eq!(faults(text), [""; 0]);
+    }
+
+    #[test]
+    fn a_suffix_that_makes_no_difference_is_told() {
+        let message = fault("[provider.x]\nmx = [\".x.test\", \"mx.in.x.test\"]\n");
+        assert!(message.starts_with("s.toml:2:6: `mx.in.x.test` adds nothing: `.x.test`"), "{message}");
+        // It does where another provider's is in between.
+        let text =
+            "[provider.x]\nmx = [\".x.test\", \"mx.in.x.test\"]\n[provider.y]\nmx = [\".in.x.test\"]\n";
+        assert_eq!(faults(text), [""; 0]);
+    }
+
+    #[test]
+    fn a_total_below_what_one_path_may_is_told() {
+        let mx = "[provider.x]\nmx = [\".x.test\"]\n";
+        let message = fault(&format!("{mx}sessions = 5\nsessions_total = 3\n"));
+        assert!(message.starts_with("s.toml:4:18: sessions_total is lower than sessions"), "{message}");
+        let message = fault(&format!("{mx}messages = [\"20/s\", \"9/h\"]\nmessages_total = \"8/h\"\n"));
+        assert!(message.contains("messages_total is lower than messages"), "{message}");
+        let text = format!("{mx}messages = \"20/s\"\nmessages_total = \"8/h\"\n");
+        assert_eq!(faults(&text), [""; 0], "another time is another limit");
+        assert_eq!(
+            faults("[provider.office365]\nsessions_total = 3\n"),
+            [""; 0],
+            "the shipped one is theirs"
+        );
+    }
+
+    #[test]
+    fn names_that_are_nobodys_are_told() {
+        let message = fault("[source.c]\nsessions = 3\n");
+        assert!(message.starts_with("s.toml:1:9: the source `c` is not in [sources]"), "{message}");
+        let message = fault("[provider.google]\nreplies = \"googel\"\n");
+        assert!(
+            message.starts_with("s.toml:2:11: ") && message.contains("did you mean `google`?"),
+            "{message}"
+        );
+    }
+}

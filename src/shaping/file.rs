@@ -356,3 +356,93 @@ impl Reader<'_> {
         (!suffixes.is_empty()).then_some(Value::Names(suffixes))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn faults(text: &str) -> Vec<String> {
+        let faults = read(Path::new("s.toml"), text, None).expect_err("mistakes");
+        faults.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_value_knows_its_line() {
+        let text = "[provider.p]\nmx = [\".p.test\"]\n\nmessages = [\"20/s\", \"10,000/day\"]\n\
+                    unset = [\"tls\"]\n[provider.p.timeouts]\nconnect = \"3s\"\n";
+        let tables = read(Path::new("s.toml"), text, None).unwrap();
+        let said = &tables.provider("p").unwrap().said;
+        let lines: Vec<(Key, usize)> = said.iter().map(|(key, said)| (*key, said.origin.line)).collect();
+        let connect = Key::Timeout(Step::Connect);
+        assert_eq!(lines, [(Key::Mx, 2), (Key::Messages, 4), (Key::Tls, 5), (connect, 7)]);
+        let rates = ["20/s", "10000/day"].map(|rate| rate.parse::<Rate>().unwrap());
+        assert_eq!(said[&Key::Messages].value, Some(Value::Rates(rates.into())));
+        assert_eq!(said[&Key::Tls].value, None);
+        assert_eq!(said[&connect].value, Some(Value::Time(Duration::from_secs(3))));
+        assert_eq!(said[&connect].origin.to_string(), "s.toml:7");
+    }
+
+    #[test]
+    fn all_mistakes_are_told_each_with_its_place() {
+        let text = "[defualt]\n[default]\nsesions = 3\nsessions = 0\nmx = [\".a.test\"]\n\
+                    [domain.nodots]\n[provider.p.timeouts]\nmial = \"5m\"\nmail = \"0s\"\n";
+        let found = faults(text);
+        let starts = [
+            "s.toml:1:2: unknown key `defualt`; did you mean `default`?",
+            "s.toml:3:1: unknown key `sesions`; did you mean `sessions`?",
+            "s.toml:4:12: sessions is 0; ",
+            "s.toml:5:1: `mx` says nothing in [default]; ",
+            "s.toml:6:9: `nodots` is no domain's name",
+            "s.toml:8:1: unknown key `mial`; known here: connect",
+            "s.toml:9:8: mail is 0; ",
+        ];
+        assert_eq!(found.len(), starts.len(), "{found:#?}");
+        for (found, start) in found.iter().zip(starts) {
+            assert!(found.starts_with(start), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_suffix_that_could_never_match_is_refused() {
+        for suffix in [".kpnmail.nl.", "com", ".", ".Google.com", "", "*.google.com", "10.0.0.1"] {
+            let found = faults(&format!("[provider.x]\nmx = [\"{suffix}\"]\n"));
+            let start = format!("s.toml:2:7: `{suffix}` can never match an exchange");
+            assert!(found[0].starts_with(&start), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_refused_with_one_that_would_do() {
+        for (line, advice) in [
+            ("sessions = \"3\"", "write a number"),
+            ("sessions = -1", "write a number from 1"),
+            ("messages = 3", "write a rate"),
+            ("messages = \"3 a day\"", "write it like"),
+            ("messages = []", "leave the key out"),
+            ("messages = [\"3/s\", \"5/s\"]", "give the lower one"),
+            ("tls = \"require\"", "did you mean `required`?"),
+            ("idle = 30", "write a time"),
+            ("retry = \"5m\"", "write a list of times"),
+            ("timeouts = \"5m\"", "write a table"),
+            ("replace = \"yes\"", "write true or false"),
+            ("unset = [\"sesions\"]", "did you mean `sessions`?"),
+            ("sessions = 3\nunset = [\"sessions\"]", "do one of them"),
+        ] {
+            let found = faults(&format!("[default]\n{line}\n"));
+            assert!(found.len() == 1 && found[0].contains(advice), "{line}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_read_with_the_places_of_the_whole() {
+        let text =
+            "state = \"s\"\n[shaping.default]\nsessions = 3\n[shaping.domain.\"a.test\"]\ntls = \"off\"\n";
+        let tables = read(Path::new("s.toml"), text, Some("shaping")).unwrap();
+        let sections: Vec<String> = tables.sections().map(|(section, _)| section.to_string()).collect();
+        assert_eq!(sections, ["[default]", "[domain.\"a.test\"]"]);
+        assert_eq!(tables.section(&Section::Default).unwrap().said[&Key::Sessions].origin.line, 3);
+        assert_eq!(read(Path::new("s.toml"), "state = \"s\"\n", Some("shaping")).unwrap(), Tables::default());
+    }
+}

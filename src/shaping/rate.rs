@@ -7,6 +7,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::Add;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -87,7 +88,6 @@ impl Pace {
     pub fn per_second(&self) -> f64 {
         self.per_second
     }
-
 }
 
 impl Meter for Pace {
@@ -179,7 +179,8 @@ pub enum Limit {
 #[derive(Debug, Default)]
 pub struct Gate {
     state: Mutex<GateState>,
-    is_open: bool,
+    /// There are no paces.
+    is_open: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -197,14 +198,26 @@ struct Toll {
 
 impl Gate {
     pub fn new(meters: impl IntoIterator<Item = (Limit, Arc<dyn Meter>)>) -> Self {
-        let toll = |(limit, meter)| Toll { limit, meter, in_hand: false };
-        let tolls: Vec<_> = meters.into_iter().map(toll).collect();
-        Self { is_open: tolls.is_empty(), state: Mutex::new(GateState { tolls, closed: None }) }
+        let gate = Self::default();
+        gate.replace(meters);
+        gate
+    }
+
+    /// Other meters from now on. A token in hand of one that stays is kept.
+    pub fn replace(&self, meters: impl IntoIterator<Item = (Limit, Arc<dyn Meter>)>) {
+        let mut state = self.state.lock().expect("no panic while the meters are held");
+        let before = std::mem::take(&mut *state);
+        let in_hand = |meter: &Arc<dyn Meter>| {
+            before.tolls.iter().any(|toll| toll.in_hand && Arc::ptr_eq(&toll.meter, meter))
+        };
+        let toll = |(limit, meter)| Toll { limit, in_hand: in_hand(&meter), meter };
+        state.tolls = meters.into_iter().map(toll).collect();
+        self.is_open.store(state.tolls.is_empty(), Ordering::Relaxed);
     }
 
     /// Passes, or says from when on to try again.
     pub fn pass(&self) -> Result<(), Instant> {
-        if self.is_open {
+        if self.is_open.load(Ordering::Relaxed) {
             return Ok(());
         }
         let mut state = self.state.lock().expect("no panic while the meters are held");
@@ -223,7 +236,7 @@ impl Gate {
 
     /// Which limit denied last and until when, unless something has passed since.
     pub fn closed(&self) -> Option<(Limit, Instant)> {
-        if self.is_open {
+        if self.is_open.load(Ordering::Relaxed) {
             return None;
         }
         self.state.lock().expect("no panic while the meters are held").closed
@@ -310,6 +323,21 @@ mod tests {
         pace.set(Some(100.0));
         let taken = greedy(&pace, Duration::from_secs(1)).await.len();
         assert!((100..=110).contains(&taken), "{taken}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gate_with_other_paces_holds_those_from_then_on() {
+        let pace = |rate: Rate| Arc::new(Pace::new(&rate, Credit::Full)) as Arc<dyn Meter>;
+        let kept = pace(rate(2, 60_000, Some(2)));
+        let gate = Gate::default();
+        (0..100).for_each(|_| gate.pass().unwrap());
+        gate.replace([(Limit::Path, kept.clone()), (Limit::Provider, pace(rate(1, 60_000, None)))]);
+        gate.pass().unwrap();
+        gate.pass().unwrap_err();
+        // Its second token is in hand: it is not taken twice.
+        gate.replace([(Limit::Path, kept)]);
+        gate.pass().unwrap();
+        gate.pass().unwrap_err();
     }
 
     proptest! {

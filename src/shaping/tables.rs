@@ -271,3 +271,116 @@ fn unreadable(file: &Path, error: &std::io::Error) -> Fault {
     let advice = "put it there, or take it out of shaping_files".to_owned();
     Fault { file: file.to_owned(), line: 1, column: 1, what: format!("cannot be read: {error}"), advice }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Rate;
+
+    fn read(text: &str) -> Tables {
+        Tables::read(Path::new("s.toml"), text, None).unwrap_or_else(|faults| panic!("{}", listed(&faults)))
+    }
+
+    fn value(tables: &Tables, provider: &str, key: Key) -> Option<Value> {
+        tables.provider(provider).unwrap().value(key).cloned()
+    }
+
+    #[test]
+    fn a_later_file_changes_a_section_key_by_key() {
+        let mut tables = Tables::shipped();
+        let shipped = tables.provider("google").unwrap().clone();
+        tables.lay(read("[provider.google]\nsessions = 3\nunset = [\"sessions_total\"]\n"));
+        assert_eq!(value(&tables, "google", Key::Sessions), Some(Value::Count(3)));
+        assert_eq!(value(&tables, "google", Key::SessionsTotal), None);
+        assert_eq!(value(&tables, "google", Key::Tls), shipped.value(Key::Tls).cloned());
+        assert_eq!(tables.provider("google").unwrap().suffixes(), shipped.suffixes());
+        tables.lay(read("[provider.google]\nreplace = true\nmx = [\".google.test\"]\n"));
+        assert_eq!(tables.provider("google").unwrap().said.len(), 1);
+    }
+
+    #[test]
+    fn the_shipped_providers_say_no_more_and_no_less_than_they_must() {
+        let tables = Tables::shipped();
+        assert!(tables.providers().count() >= 60);
+        assert_eq!(tables.check(None), Ok(()));
+        for (name, layer) in tables.providers() {
+            assert!(!layer.suffixes().is_empty(), "{name} matches nothing");
+        }
+        assert!(tables.sections().all(|(section, _)| !matches!(section, Section::Source(_))));
+    }
+
+    #[test]
+    fn exchanges_as_they_are_in_the_dns_find_their_providers() {
+        let grouping = Tables::shipped().grouping();
+        // MX records as of October 2026.
+        for (provider, hosts) in [
+            ("google", &["gmail-smtp-in.l.google.com", "alt4.gmail-smtp-in.l.google.com"][..]),
+            ("workspace", &["aspmx.l.google.com", "alt1.aspmx.l.google.com", "aspmx2.googlemail.com"]),
+            ("workspace", &["smtp.google.com"]),
+            ("yahoo", &["mta5.am0.yahoodns.net", "mta7.am0.yahoodns.net"]),
+            ("outlook", &["outlook-com.olc.protection.outlook.com"]),
+            ("office365", &["contoso-com.mail.protection.outlook.com"]),
+            ("apple", &["mx01.mail.icloud.com", "mx02.mail.icloud.com"]),
+            ("comcast", &["mx1a1.comcast.net", "mx2h1.comcast.net"]),
+            ("gmx", &["mx00.gmx.net", "mx01.gmx.net"]),
+            ("gmx", &["mx-ha02.web.de", "mx-ha03.web.de"]),
+            ("t-online", &["mx00.t-online.de", "mx03.t-online.de"]),
+            ("kpn", &["mx.kpnmail.nl"]),
+            ("btinternet", &["mx.bt.prod.cloud.openwave.ai"]),
+            ("proofpoint", &["mxa-00360101.gslb.pphosted.com", "mxb-00360101.gslb.pphosted.com"]),
+            ("trendmicro", &["oxforduni.in.tmes.trendmicro.eu"]),
+            ("sophos", &["mx-01-eu-west-1.prod.hydra.sophos.com"]),
+        ] {
+            let hosts: Vec<Domain> = hosts.iter().map(|host| Domain::parse(host).unwrap()).collect();
+            assert_eq!(grouping.providers.of(&hosts).as_deref(), Some(provider), "{hosts:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_over_anything() {
+        let mut tables = Tables::shipped();
+        tables.lay(read(
+            "[provider.google]\nunset = [\"tls\", \"timeouts.mail\"]\nmessages = [\"5/s burst 2\", \"100/h\"]\n\
+             [site.\"mx.a.test\"]\nretry = [\"5m\", \"1h\"]\nexpiry = \"2d\"\n\
+             [domain.\"a.test\".timeouts]\nconnect = \"5s\"\n[source.s]\nidle = \"0s\"\n",
+        ));
+        let mut read_back = Tables::shipped();
+        read_back.lay(read(&toml::to_string_pretty(&tables).unwrap()));
+        assert_eq!(read_back, tables);
+    }
+
+    #[test]
+    fn days_pass_in_seconds_and_timeouts_do_not() {
+        let mut tables = read(
+            "[default]\nmessages = \"100/min\"\nretry = [\"10m\"]\nexpiry = \"10m\"\ngreylist = \"10m\"\nidle = \"10m\"\n\
+             timeouts = { connect = \"1m\", mail = \"1m\" }\n",
+        );
+        tables.quicken(60.0, Duration::from_secs(2));
+        let said = &tables.section(&Section::Default).unwrap().said;
+        let value = |key| said[&key].value.clone().unwrap();
+        let seconds = |n| Value::Time(Duration::from_secs(n));
+        assert_eq!(value(Key::Messages), Value::Rates(vec!["100/s".parse::<Rate>().unwrap()]));
+        assert_eq!(value(Key::Retry), Value::Times(vec![Duration::from_secs(10)]));
+        assert_eq!((value(Key::Expiry), value(Key::Greylist)), (seconds(10), seconds(10)));
+        assert_eq!(value(Key::Idle), seconds(600));
+        assert_eq!(value(Key::Timeout(Step::Connect)), seconds(2));
+        assert_eq!(value(Key::Timeout(Step::Mail)), seconds(60));
+    }
+
+    #[test]
+    fn a_rehearsals_providers_are_those_they_stand_for() {
+        let mut tables = Tables::shipped();
+        tables.lay(read("[provider.mine]\nmx = [\".qq.test\", \".one.mail.test\"]\n"));
+        tables.add_test_twins();
+        let of = |host: &str| {
+            let provider = tables.grouping().providers.of([&Domain::parse(host).unwrap()]);
+            provider.map(|name| name.to_string())
+        };
+        assert_eq!(of("alt1.gmail-smtp-in.l.google.test").as_deref(), Some("google"));
+        assert_eq!(of("aspmx.l.google.test").as_deref(), Some("workspace"));
+        assert_eq!(of("alt1.gmail-smtp-in.l.google.com").as_deref(), Some("google"));
+        assert_eq!(of("mx1.qq.test").as_deref(), Some("mine"), "it was there before");
+        assert_eq!(of("mx.mail.test"), None, "of mail.com and mail.ru alike");
+        assert_eq!(tables.check(None), Ok(()));
+    }
+}

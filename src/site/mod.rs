@@ -41,7 +41,8 @@ pub struct Site {
     /// For people: `(alt1|alt2)?.gmail-smtp-in.l.google.test`, or the first host and how many more. Two
     /// sites with the same servers in another order may share it.
     pub name: String,
-    /// At least one, by preference, then name. Numbers are those of the domain seen first.
+    /// At least one, by preference, then name. Numbers are those of the domain seen first. None where
+    /// all mail goes to relays.
     pub exchanges: Vec<Exchange>,
     pub provider: Option<Arc<str>>,
     /// No MX record: the domain's own address takes its mail (RFC 5321 §5.1).

@@ -12,7 +12,7 @@ use crate::address::Domain;
 use super::cache::{Asker, Cache, Fact, Kind, Look};
 use super::mx::{Answer, Dns, Target};
 use super::sites::Sites;
-use super::{AddressFailure, Addresses, Exchange, Grouping, Route, Routed};
+use super::{AddressFailure, Addresses, Exchange, Grouping, Route, Routed, Site};
 
 /// Names held by each cache, some 200 octets each; more are asked for again.
 const NAMES_MAX: usize = 100_000;
@@ -52,7 +52,11 @@ pub enum ResolverError {
 
 /// Answers from the cache or the DNS; clones share both.
 #[derive(Debug, Clone)]
-pub struct Resolver(Arc<Inner>);
+pub struct Resolver {
+    inner: Arc<Inner>,
+    /// Where all mail goes, whatever its domain.
+    everything_to: Option<Arc<Site>>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -71,18 +75,26 @@ impl Resolver {
     /// # Errors
     /// No servers are given and the system names none.
     pub fn new(settings: ResolverSettings, grouping: Grouping) -> Result<Self, ResolverError> {
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             dns: Dns::new(&settings)?,
             settings,
             sites: Sites::new(grouping),
             routes: Cache::new(NAMES_MAX),
             addresses: Cache::new(NAMES_MAX),
-        })))
+        };
+        Ok(Self { inner: Arc::new(inner), everything_to: None })
+    }
+
+    /// A resolver for which every domain's mail goes to `site`, without a look-up: that of relays, who
+    /// look for the exchanges themselves. Addresses are looked up as ever.
+    #[must_use]
+    pub fn with_everything_to(self, site: Arc<Site>) -> Self {
+        Self { everything_to: Some(site), ..self }
     }
 
     /// From now on domains are told apart by `grouping`. A route that is known holds until it expires.
     pub fn regroup(&self, grouping: Grouping) {
-        self.0.sites.regroup(grouping);
+        self.inner.sites.regroup(grouping);
     }
 
     /// Where `domain`'s mail goes. Needs a tokio runtime.
@@ -90,7 +102,13 @@ impl Resolver {
     /// # Cancel safety
     /// Dropping the future leaves the question under way for others.
     pub async fn route(&self, domain: &Domain) -> Routed {
-        let look = self.0.routes.look(domain, Instant::now());
+        if let Some(site) = &self.everything_to {
+            return Routed {
+                route: Route::Site(site.clone()),
+                expires: Instant::now() + self.inner.settings.ttl_max,
+            };
+        }
+        let look = self.inner.routes.look(domain, Instant::now());
         match found(look, |asker| self.find_route(domain, asker)).await {
             Some(fact) => Routed { route: fact.value, expires: fact.expires },
             None => {
@@ -115,7 +133,7 @@ impl Resolver {
     }
 
     async fn address_fact(&self, host: &Domain) -> Option<Fact<Result<Arc<Addresses>, AddressFailure>>> {
-        let look = self.0.addresses.look(host, Instant::now());
+        let look = self.inner.addresses.look(host, Instant::now());
         found(look, |asker| self.find_addresses(host, asker)).await
     }
 
@@ -124,23 +142,23 @@ impl Resolver {
         tokio::spawn(async move {
             let (value, kind, ttl) = resolver.ask_route(&domain).await;
             let now = Instant::now();
-            resolver.0.routes.tell(&domain, asker, Fact { value, kind, expires: now + ttl }, now);
+            resolver.inner.routes.tell(&domain, asker, Fact { value, kind, expires: now + ttl }, now);
         });
     }
 
     fn find_addresses(&self, host: &Domain, asker: Asker<Result<Arc<Addresses>, AddressFailure>>) {
         let (resolver, host) = (self.clone(), host.clone());
         tokio::spawn(async move {
-            let (v4, v6) = tokio::join!(resolver.0.dns.v4(&host), resolver.0.dns.v6(&host));
-            let (value, kind, ttl) = resolver.0.settings.addresses(&host, v4, v6);
+            let (v4, v6) = tokio::join!(resolver.inner.dns.v4(&host), resolver.inner.dns.v6(&host));
+            let (value, kind, ttl) = resolver.inner.settings.addresses(&host, v4, v6);
             let now = Instant::now();
-            resolver.0.addresses.tell(&host, asker, Fact { value, kind, expires: now + ttl }, now);
+            resolver.inner.addresses.tell(&host, asker, Fact { value, kind, expires: now + ttl }, now);
         });
     }
 
     async fn ask_route(&self, domain: &Domain) -> (Route, Kind, Duration) {
-        let settings = &self.0.settings;
-        match self.0.dns.mx(domain).await {
+        let settings = &self.inner.settings;
+        match self.inner.dns.mx(domain).await {
             Answer::Records { records, ttl } => self.by_mx(domain, records, settings.positive(ttl)),
             Answer::NoData { ttl } => self.implicit(domain, settings.negative(ttl)).await,
             Answer::NoName { ttl } => {
@@ -163,11 +181,11 @@ impl Resolver {
         exchanges.sort_unstable();
         exchanges.truncate(EXCHANGES_MAX);
         match (exchanges.is_empty(), null) {
-            (false, _) => (Route::Site(self.0.sites.of(domain, exchanges, false)), Kind::Positive, ttl),
+            (false, _) => (Route::Site(self.inner.sites.of(domain, exchanges, false)), Kind::Positive, ttl),
             (true, true) => (Route::NullMx, Kind::Negative, ttl),
             (true, false) => {
                 let reason = "the domain's MX records name no host";
-                (Route::NoDomain { reason }, Kind::Negative, self.0.settings.negative(Some(ttl)))
+                (Route::NoDomain { reason }, Kind::Negative, self.inner.settings.negative(Some(ttl)))
             }
         }
     }
@@ -176,13 +194,13 @@ impl Resolver {
     async fn implicit(&self, domain: &Domain, ttl: Duration) -> (Route, Kind, Duration) {
         let Some(fact) = self.address_fact(domain).await else {
             let reason = "the look-up was given up".into();
-            return (Route::Unresolved { reason }, Kind::Failure, self.0.settings.failure());
+            return (Route::Unresolved { reason }, Kind::Failure, self.inner.settings.failure());
         };
         let ttl = ttl.min(fact.expires.saturating_duration_since(Instant::now()));
         match fact.value {
             Ok(_) => {
                 let exchange = Exchange { preference: 0, host: domain.clone() };
-                (Route::Site(self.0.sites.of(domain, vec![exchange], true)), Kind::Positive, ttl)
+                (Route::Site(self.inner.sites.of(domain, vec![exchange], true)), Kind::Positive, ttl)
             }
             Err(AddressFailure::NoAddress(_)) => {
                 let reason = "the domain has no MX, A or AAAA record";

@@ -4,6 +4,8 @@
 //! An own parser because no crate at hand reads LIMITS (RFC 9422), and because bulk mail wants to
 //! be lenient here: an odd parameter must not cost the whole extension.
 
+use super::auth::Mechanisms;
+
 /// What the answer to EHLO offers; nothing of it after HELO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Capabilities {
@@ -29,6 +31,8 @@ pub struct Capabilities {
     pub rcpt_max: Option<u32>,
     /// Different recipient domains in a session at most.
     pub rcpt_domain_max: Option<u32>,
+    /// RFC 4954
+    pub auth: Mechanisms,
 }
 
 impl Capabilities {
@@ -60,6 +64,8 @@ impl Capabilities {
                 self.size_max = words.next().and_then(|word| word.parse().ok()).filter(|&octets| octets > 0);
             }
             "LIMITS" => self.note_limits(words),
+            // AUTH=LOGIN is how it was written before there was a standard.
+            "AUTH" => words.for_each(|name| self.auth.note(name)),
             _ => {}
         }
     }
@@ -91,9 +97,13 @@ mod tests {
     fn extensions_are_read_whatever_their_case() {
         let capabilities = read(
             "mx.example.test greets\npipelining\nCHUNKING\nSIZE 35882577\n8BitMime\nSMTPUTF8\n\
-             ENHANCEDSTATUSCODES\nSTARTTLS\nDSN\nAUTH PLAIN LOGIN",
+             ENHANCEDSTATUSCODES\nSTARTTLS\nDSN\nAUTH PLAIN\nAUTH=LOGIN",
         );
+        let mut auth = Mechanisms::default();
+        auth.note("PLAIN");
+        auth.note("LOGIN");
         let expected = Capabilities {
+            auth,
             pipelining: true,
             chunking: true,
             eight_bit_mime: true,

@@ -1,7 +1,10 @@
 //! SMTP as a client speaks it: one session, many transactions, one outcome a recipient.
 //!
 //! ```text
-//! session     opening a connection: endpoints, greeting, EHLO, STARTTLS
+//! session     opening a connection: endpoints, greeting, EHLO, STARTTLS, AUTH
+//! dialer      the connection itself, directly or through a proxy
+//! socks5      what is said to a SOCKS5 proxy
+//! auth        SASL: who we are to a relay (no I/O)
 //! hello       EHLO's answer → Capabilities
 //! tls         the two kinds of trust a handshake can have
 //! carrier     the loop of an open session: octets, timeouts, orders, QUIT
@@ -22,13 +25,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::address::Domain;
 use crate::envelope::{Entry, Envelope};
 use crate::journal::Inflight;
 use crate::outcome::{Finding, Outcome, Scope, SiteId, SourceId};
 use crate::reply::Reply;
 
+pub mod auth;
 pub mod carrier;
+pub mod dialer;
 #[cfg(test)]
 mod dialogs;
 pub mod hello;
@@ -37,11 +41,14 @@ mod model;
 pub mod outbox;
 pub mod replies;
 pub mod session;
+mod socks5;
 pub mod tls;
 pub mod transaction;
 
-pub use crate::config::{Timeouts, TlsPolicy};
+pub use crate::config::{RelayTls, Timeouts, TlsPolicy};
+pub use auth::Login;
 pub use carrier::{Terms, run_on};
+pub use dialer::{Socks5, Via};
 pub use hello::Capabilities;
 pub use session::{Session, open};
 pub use tls::TlsConnectors;
@@ -63,11 +70,19 @@ impl Reach {
     }
 }
 
-/// An MX host and one of its addresses.
+/// An exchange or a relay, and one of its addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    pub host: Domain,
+    /// A host name; of a relay that is named so, an IP address. What its certificate must be valid for.
+    pub host: Box<str>,
     pub address: SocketAddr,
+}
+
+/// How a session with a relay differs from one with an exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    pub tls: RelayTls,
+    pub login: Option<Login>,
 }
 
 /// Our end of a connection. With neither address given nothing is bound and both families are used;
@@ -81,11 +96,13 @@ pub struct LocalEnd {
 }
 
 impl LocalEnd {
-    /// `None` where this end cannot reach `peer`; else the address to bind, if any.
+    /// `None` where this end cannot reach `peer`, an exchange; else the address to bind, if any.
     pub fn bind_for(&self, peer: SocketAddr) -> Option<Option<IpAddr>> {
-        if is_own_server(peer) {
-            return None;
-        }
+        if is_own_server(peer) { None } else { self.bind_towards(peer) }
+    }
+
+    /// As [`LocalEnd::bind_for`], for a relay, which may well be this machine's own server.
+    pub fn bind_towards(&self, peer: SocketAddr) -> Option<Option<IpAddr>> {
         match (self.ipv4, self.ipv6, peer) {
             (None, None, _) => Some(None),
             (Some(address), _, SocketAddr::V4(_)) => Some(Some(address.into())),
@@ -212,6 +229,9 @@ pub struct Link<C, A> {
 /// How and where to open a session.
 pub struct Dial<'a> {
     pub source: &'a LocalEnd,
+    pub via: &'a Via,
+    /// When the endpoints are a relay's; then its `tls` counts, and not the one below.
+    pub submission: Option<&'a Submission>,
     /// In order of attempt; those of a family that the source lacks are passed over.
     pub endpoints: &'a [Endpoint],
     pub tls: TlsPolicy,
@@ -221,7 +241,7 @@ pub struct Dial<'a> {
     pub reach: &'a Reach,
 }
 
-/// No session could be opened: no connection, greeting, EHLO or TLS on any endpoint.
+/// No session could be opened: no connection, greeting, EHLO, TLS or login on any endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no session could be opened ({} endpoints tried)", tried.len())]
 pub struct OpenFailure {

@@ -65,6 +65,11 @@ impl TlsConnectors {
         Ok(Self { any: connector(any), verified: connector(verified) })
     }
 
+    /// The connector that takes only certificates valid for the host.
+    pub fn verified(&self) -> &TlsConnector {
+        &self.verified
+    }
+
     /// The connector that `policy` calls for; `Off` has none.
     pub fn for_policy(&self, policy: TlsPolicy) -> Option<&TlsConnector> {
         match policy {

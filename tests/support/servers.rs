@@ -1,8 +1,13 @@
-//! Mail servers nobody here wrote, run for the length of a test: Postfix, its `smtp-sink`, OpenSMTPD.
+//! Servers nobody here wrote, run for the length of a test: Postfix, its `smtp-sink`, OpenSMTPD, Dovecot,
+//! microsocks, HAProxy.
 //!
 //! Each has its own folder for settings, queue and mail, and listens on loopback only; what it has
 //! accepted is read back from its files. A server that is not here, or cannot run here, says so with
 //! [`skipped`] and the test ends. Each stops when dropped.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+mod proxies;
+pub mod relay;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -59,6 +64,14 @@ impl Server {
     /// certificate in [`Server::certificate`], refuse `gone…` as unknown, and want nothing sent
     /// ahead that RFC 2920 does not allow.
     pub fn postfix() -> Option<Self> {
+        let port = free_port();
+        let names = ["mx.chunking.test", "mx.pipelining.test", "mx.lockstep.test"];
+        Self::postfix_with(port, &names, POSTFIX_EXCHANGE, &postfix_faces(port))
+    }
+
+    /// Postfix with `settings` besides those it always has and `faces` to listen with, of which one is at
+    /// `port` of 127.0.0.1, and a certificate for `names`.
+    fn postfix_with(port: u16, names: &[&str], settings: &str, faces: &str) -> Option<Self> {
         let Some(program) = find("postfix") else {
             skipped("Postfix", "not installed");
             return None;
@@ -71,7 +84,7 @@ impl Server {
             skipped("Postfix", "there is no user postfix");
             return None;
         };
-        let (folder, port) = (folder(), free_port());
+        let folder = folder();
         let at = folder.path();
         for part in ["conf", "queue", "data", "mail"] {
             fs::create_dir(at.join(part)).unwrap();
@@ -79,9 +92,9 @@ impl Server {
         for part in ["data", "mail"] {
             chown(at.join(part), Some(user), None).unwrap();
         }
-        make_certificate(at);
-        fs::write(at.join("conf/main.cf"), postfix_main(at, user, group)).unwrap();
-        fs::write(at.join("conf/master.cf"), postfix_master(port)).unwrap();
+        make_certificate(at, names);
+        fs::write(at.join("conf/main.cf"), postfix_main(at, user, group) + settings).unwrap();
+        fs::write(at.join("conf/master.cf"), faces.to_owned() + POSTFIX_SERVICES).unwrap();
         let command = |verb: &str| {
             let mut command = Command::new(&program);
             command.arg("-c").arg(at.join("conf")).arg(verb);
@@ -197,33 +210,48 @@ fn postfix_main(at: &Path, user: u32, group: u32) -> String {
     format!(
         "compatibility_level = 3.6\nqueue_directory = {at}/queue\ndata_directory = {at}/data\n\
          daemon_directory = {helpers}\nmail_owner = postfix\nsetgid_group = postdrop\n\
-         myhostname = mx.postfix.test\nmydestination =\nmynetworks = 127.0.0.0/8\n\
+         myhostname = mx.postfix.test\nmydestination =\n\
          inet_interfaces = loopback-only\ninet_protocols = ipv4\nalias_maps =\nlocal_recipient_maps =\n\
          maillog_file = /dev/stdout\n\
-         virtual_mailbox_domains = chunking.test, pipelining.test, lockstep.test\n\
          virtual_mailbox_base = {at}/mail\nvirtual_mailbox_maps = static:all/\n\
          virtual_uid_maps = static:{user}\nvirtual_gid_maps = static:{group}\n\
-         smtpd_recipient_restrictions = \
-         check_recipient_access inline:{{ {{ gone@ = 550 5.1.1 No such user here }} }}, \
-         reject_unauth_destination\n\
          smtpd_data_restrictions = reject_unauth_pipelining\n\
          smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {at}/cert.pem\n\
          smtpd_tls_key_file = {at}/key.pem\nsmtpd_tls_received_header = yes\n"
     )
 }
 
-fn postfix_master(port: u16) -> String {
+/// An exchange: for its own domains, but for those it does not know.
+const POSTFIX_EXCHANGE: &str = "\
+mynetworks = 127.0.0.0/8
+virtual_mailbox_domains = chunking.test, pipelining.test, lockstep.test
+smtpd_recipient_restrictions =
+  check_recipient_access inline:{ { gone@ = 550 5.1.1 No such user here } }, reject_unauth_destination
+";
+
+fn postfix_faces(port: u16) -> String {
     format!(
         "127.0.0.1:{port} inet n - n - - smtpd\n\
          127.0.0.2:{port} inet n - n - - smtpd -o smtpd_discard_ehlo_keywords=chunking\n\
-         127.0.0.3:{port} inet n - n - - smtpd -o smtpd_discard_ehlo_keywords=chunking,pipelining\n\
-         cleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\ntlsmgr unix - - n 1000? 1 tlsmgr\n\
-         rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\n\
-         defer unix - - n - 0 bounce\ntrace unix - - n - 0 bounce\nproxymap unix - - n - - proxymap\n\
-         anvil unix - - n - 1 anvil\nvirtual unix - n n - - virtual\nerror unix - - n - - error\n\
-         retry unix - - n - - error\npostlog unix-dgram n - n - 1 postlogd\n"
+         127.0.0.3:{port} inet n - n - - smtpd -o smtpd_discard_ehlo_keywords=chunking,pipelining\n"
     )
 }
+
+const POSTFIX_SERVICES: &str = "\
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+tlsmgr unix - - n 1000? 1 tlsmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+proxymap unix - - n - - proxymap
+anvil unix - - n - 1 anvil
+virtual unix - n n - - virtual
+error unix - - n - - error
+retry unix - - n - - error
+postlog unix-dgram n - n - 1 postlogd
+";
 
 const OPEN_USERS: &str = "\
 opensmtpd:x:64990:64990::/var/lib/opensmtpd/empty:/bin/false
@@ -253,9 +281,9 @@ fn open_conf(at: &Path, port: u16) -> String {
     )
 }
 
-/// `cert.pem` and `key.pem` for the three names Postfix is known by.
-fn make_certificate(at: &Path) {
-    let names = ["mx.chunking.test", "mx.pipelining.test", "mx.lockstep.test"].map(str::to_owned);
+/// `cert.pem` and `key.pem` for the names Postfix is known by.
+fn make_certificate(at: &Path, names: &[&str]) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let key = rcgen::generate_simple_self_signed(names).unwrap();
     fs::write(at.join("cert.pem"), key.cert.pem()).unwrap();
     fs::write(at.join("key.pem"), key.signing_key.serialize_pem()).unwrap();

@@ -191,8 +191,8 @@ impl Run {
         let accepted = accepted / per_minute;
         let (low, high) = self.rates(minute, per_minute);
         assert!((0.9..1.1).contains(&accepted), "{accepted} of {per_minute} accepted");
-        assert!(refused < 0.01, "{refused} refused at {per_minute}");
-        assert!(low > 0.9 && high < highest, "{low} to {high} of {per_minute}");
+        assert!(refused < 0.02, "{refused} refused at {per_minute}");
+        assert!(low > 0.87 && high < highest, "{low} to {high} of {per_minute}");
     }
 }
 
@@ -205,6 +205,7 @@ fn settles(counting: Counting, highest: f64) {
             let minutes = if per_minute > 500.0 { 120 } else { 480 };
             run.minutes(&mut Server::new(counting, per_minute), minutes);
             run.assert_settled(20, per_minute, highest);
+            assert!(run.from(20).1 < 0.01, "{:?}", run.from(20));
         }
     }
 }
@@ -229,6 +230,16 @@ fn settles_at_a_small_and_a_full_bucket() {
 #[test]
 fn a_large_stock_of_tokens_is_drawn_on_and_no_more() {
     settles(Counting::Bucket { stock: 300.0 }, 1.25);
+}
+
+/// The signal comes after seconds, when nothing can have been measured: the rule's half is all there is.
+#[test]
+fn a_blind_cut_is_made_good_within_the_hour() {
+    for per_minute in [3200.0, 4400.0, 5700.0] {
+        let mut run = Run::new(Some(100.0), u64::MAX);
+        run.minutes(&mut Server::new(Counting::Bucket { stock: 2.0 }, per_minute), 180);
+        run.assert_settled(50, per_minute, 1.1);
+    }
 }
 
 #[test]
