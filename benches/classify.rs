@@ -14,6 +14,34 @@ use postroad::reply::Reply;
 const RULES: usize = 4000;
 const PROVIDERS: usize = 40;
 
+/// Words of replies.
+const WORDS: [&str; 24] = [
+    "message",
+    "rejected",
+    "mailbox",
+    "blocked",
+    "policy",
+    "temporarily",
+    "deferred",
+    "unusual",
+    "volume",
+    "recipient",
+    "sender",
+    "address",
+    "listed",
+    "spam",
+    "reputation",
+    "connection",
+    "limit",
+    "exceeded",
+    "quota",
+    "disabled",
+    "unknown",
+    "domain",
+    "network",
+    "denied",
+];
+
 /// One reply that a rule knows, one that none does, the longest of both, and one without any text.
 fn replies() -> Vec<(&'static str, Reply)> {
     let reply = |code, text: &str| Reply::new(code, text).unwrap();
@@ -33,38 +61,13 @@ fn replies() -> Vec<(&'static str, Reply)> {
         ),
         ("512 octets", reply(421, &long)),
         ("hostile", reply(550, &"user unknow spam rate limit block list mail ".repeat(12))),
+        ("words of rules", reply(550, &WORDS.join(" ").repeat(3))),
         ("no text", reply(451, "")),
     ]
 }
 
 /// Texts of three words each out of the words of replies, so that many fragments begin alike.
 fn synthetic() -> String {
-    const WORDS: [&str; 24] = [
-        "message",
-        "rejected",
-        "mailbox",
-        "blocked",
-        "policy",
-        "temporarily",
-        "deferred",
-        "unusual",
-        "volume",
-        "recipient",
-        "sender",
-        "address",
-        "listed",
-        "spam",
-        "reputation",
-        "connection",
-        "limit",
-        "exceeded",
-        "quota",
-        "disabled",
-        "unknown",
-        "domain",
-        "network",
-        "denied",
-    ];
     let word = |number: usize| WORDS[number % WORDS.len()];
     let mut file = String::new();
     for number in 0..RULES {

@@ -114,6 +114,61 @@ fn a_mistake_in_the_settings_is_told_with_its_place() {
 }
 
 #[test]
+fn every_limit_of_a_domain_is_told_with_the_line_that_set_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = "shaping_files = [\"own.toml\"]\n[sources.a]\n[sources.b]\n\
+                    [shaping.source.b]\nmessages = \"7/min\"\n";
+    std::fs::write(folder.path().join("postroad.toml"), settings).unwrap();
+    std::fs::write(folder.path().join("own.toml"), "[provider.google]\nsessions_total = 3\n").unwrap();
+    let arguments = ["shaping", "gmail.com", "--source", "b", "--mx", "gmail-smtp-in.l.google.com"];
+    let output = postroad(folder.path(), &arguments);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(told.starts_with("gmail.com: site gmail-smtp-in.l.google.com, provider google, source b\n"));
+    let line = |key: &str| -> Vec<&str> {
+        let line = told.lines().find(|line| line.split(' ').next() == Some(key));
+        line.unwrap_or_else(|| panic!("no {key} in\n{told}")).split_whitespace().collect()
+    };
+    assert_eq!(line("sessions_total"), ["sessions_total", "3", "own.toml:2", "[provider.google]"]);
+    assert_eq!(line("messages"), ["messages", "7/min", "postroad.toml:5", "[source.b]"]);
+    assert_eq!(line("tls")[1], "required");
+    assert!(line("timeouts.mail")[2].starts_with("data/shaping.toml:"));
+    let output = postroad(folder.path(), &[&arguments[..], &["--json"]].concat());
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let limits = json["limits"].as_array().unwrap();
+    let messages = limits.iter().find(|limit| limit["key"] == "messages").unwrap();
+    assert_eq!(
+        (&json["provider"], &messages["value"], &messages["file"], &messages["line"]),
+        (&"google".into(), &"7/min".into(), &"postroad.toml".into(), &5.into())
+    );
+    let output = postroad(folder.path(), &["shaping", "gmail.com", "--source", "c"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("known here: a, b"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn every_mistake_of_a_shaping_file_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("postroad.toml"), "shaping_files = [\"own.toml\"]\n").unwrap();
+    let own = "[provider.gmail]\nsesions = 3\n[default]\nmessages = \"fast\"\n";
+    std::fs::write(folder.path().join("own.toml"), own).unwrap();
+    let complaint = text(&postroad(folder.path(), &["config"]).stderr);
+    assert!(
+        complaint.contains("own.toml:2:1: unknown key `sesions`; did you mean `sessions`?"),
+        "{complaint}"
+    );
+    assert!(complaint.contains("own.toml:4:12: `fast` is no rate"), "{complaint}");
+    std::fs::remove_file(folder.path().join("postroad.toml")).unwrap();
+    let output = postroad(folder.path(), &["rules", "check", "own.toml"]);
+    let complaint = text(&output.stderr);
+    assert!(complaint.contains("own.toml:4:12: `fast` is no rate"), "{complaint}");
+    assert_eq!(output.status.code(), Some(1));
+    std::fs::write(folder.path().join("own.toml"), "[provider.google]\nsessions_total = 3\n").unwrap();
+    let output = postroad(folder.path(), &["rules", "check", "own.toml"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_preview_is_the_message_of_the_row() {
     let folder = initialised();
     let output = postroad(folder.path(), &["preview", "summer", "--row", "1"]);
@@ -180,4 +235,31 @@ fn what_init_writes_rehearses_as_it_is_with_every_count_as_expected() {
     let report = folder.path().join("state/rehearsals/runs").join(run).join("report.json");
     let written: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
     assert_eq!(written["totals"], rehearsal["report"]["totals"]);
+}
+
+#[test]
+fn a_rehearsal_goes_past_the_proxies_and_relays_of_the_settings() {
+    let folder = initialised();
+    let proxies = "[sources.s]\nsocks5 = { address = \"192.0.2.1:1080\" }\n\
+        [sources.h]\nipv4 = \"192.0.2.2\"\nproxy_protocol = { address = \"192.0.2.1:8025\" }\n";
+    let settings = include_str!("../data/relays.toml").to_owned() + proxies;
+    std::fs::write(folder.path().join("postroad.toml"), settings).unwrap();
+    let output = postroad(folder.path(), &["rehearse", "summer", "--json"]);
+    let (lines, errors) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{lines}\n{errors}");
+    let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_eq!(last["rehearsal"]["as_expected"], true, "{}", last["rehearsal"]["differences"]);
+}
+
+#[test]
+fn the_settings_as_printed_hold_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = "[sources.a.relay]\nhost = \"smtp.relay.example\"\n\
+        auth = { user = \"me\", password_file = \"secret\" }\n";
+    std::fs::write(folder.path().join("postroad.toml"), settings).unwrap();
+    std::fs::write(folder.path().join("secret"), "not to be seen\n").unwrap();
+    for arguments in [&["config"][..], &["config", "--json"]] {
+        let shown = text(&postroad(folder.path(), arguments).stdout);
+        assert!(shown.contains("password_file") && !shown.contains("not to be seen"), "{shown}");
+    }
 }

@@ -193,3 +193,69 @@ async fn sources_share_the_work_by_weight() {
     let ratio = of(A) / of(B);
     assert!((2.0..=4.5).contains(&ratio), "{} from a, {} from b", of(A), of(B));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_that_change_under_a_run_hold_from_then_on() {
+    let settings = "shaping_files = [\"own.toml\"]\n";
+    let mut stage = Stage::new(&world(1, ""), settings);
+    let (file, own) = (stage.folder.path().join("postroad.toml"), stage.folder.path().join("own.toml"));
+    let rate = |rate: &str| {
+        let text = format!("[default]\nmessages = \"{rate}\"\nconnections = \"unlimited\"\nsessions = 2\n");
+        let new = own.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, &own).unwrap();
+    };
+    rate("100/s");
+    std::fs::write(&file, settings).unwrap();
+    stage.node.shaping = postroad::config::Node::load(Some(&file)).unwrap().shaping;
+    stage.node.shaping_files = vec![own.clone()];
+    stage.node.file = Some(file);
+    let count = 600;
+    let running =
+        stage.start(stage.run(&stage.campaign(&list(count, |_| "d1.test".into()), ""))).await.unwrap();
+    let accepted = async |at_least: u64| {
+        while stage.counts().accepted < at_least {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, accepted(60)).await.unwrap();
+    rate("10/s");
+    // Files are looked at more often than once a second; what was under way by then is done.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let before = stage.counts().accepted;
+    assert!(before < count as u64 / 2, "{before} were sent before the limit held");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let slowly = stage.counts().accepted - before;
+    assert!(slowly <= 23, "{slowly} in two seconds at ten a second");
+    rate("unlimited");
+    // At ten a second it would take another half a minute.
+    let finished = tokio::time::timeout(Duration::from_secs(15), running.finished()).await;
+    let report = finished.expect("the limit is gone").unwrap();
+    assert_eq!((report.totals.delivered, stage.counts().repeated), (count as u64, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_domain_with_limits_of_its_own_holds_up_nobody_who_shares_its_servers() {
+    let world = "[[provider]]\nname = \"p\"\nextensions = [\"pipelining\"]\n\
+                 domains = [\"slow.test\", \"quick.test\"]\nmx = [{ host = \"mx.p.test\" }]\n";
+    let settings = "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n\
+                    [shaping.domain.\"slow.test\"]\nmessages = [\"50/s\", \"12/min burst 4\"]\n";
+    let stage = Stage::new(world, settings);
+    let domain = |n: usize| ["slow.test", "quick.test"][n % 2].to_owned();
+    let running = stage.start(stage.run(&stage.campaign(&list(200, domain), ""))).await.unwrap();
+    let of = |domain: &str| -> u32 {
+        let numbers = (0..200).filter(|n| ["slow.test", "quick.test"][n % 2] == domain);
+        numbers.map(|n| stage.accepted(&format!("u{n}@{domain}"))).sum()
+    };
+    let all_quick = async {
+        while of("quick.test") < 100 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all_quick).await.expect("nothing holds these up");
+    // Four at once, and one each five seconds.
+    let slow = of("slow.test");
+    assert!((1..=8).contains(&slow), "{slow}");
+    running.watch().stop();
+    running.finished().await.unwrap();
+}

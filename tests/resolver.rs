@@ -126,11 +126,14 @@ async fn world() -> (Arc<Zone>, ResolverSettings) {
     (zone, settings(server))
 }
 
-fn resolver(settings: ResolverSettings) -> Resolver {
+fn grouping() -> Grouping {
     let google = Providers::new([("google", &[".google.test".to_owned()][..])]);
     let own_limits = [domain("own.test")].into();
-    let grouping = Grouping { providers: google, own_limits };
-    Resolver::new(settings, grouping).unwrap()
+    Grouping { providers: google, own_limits }
+}
+
+fn resolver(settings: ResolverSettings) -> Resolver {
+    Resolver::new(settings, grouping()).unwrap()
 }
 
 fn domain(name: &str) -> Domain {
@@ -192,6 +195,26 @@ async fn domains_with_the_same_servers_share_a_site() {
     assert_eq!(a.provider.as_deref(), Some("google"));
     let d = site(&resolver, "d.test").await;
     assert_eq!((d.name.as_str(), d.provider.as_deref()), ("mx1.one.test+2", None));
+}
+
+#[tokio::test]
+async fn a_domain_with_limits_of_its_own_shares_no_site() {
+    let (zone, settings) = world().await;
+    for name in ["a.test", "b.test", "own.test", "later.test"] {
+        zone.mx(name, 600, &[(10, "mx.google.test")]);
+    }
+    let resolver = resolver(settings);
+    let shared = site(&resolver, "a.test").await;
+    resolver.regroup(grouping());
+    assert!(Arc::ptr_eq(&site(&resolver, "b.test").await, &shared), "nothing is different");
+    let own = site(&resolver, "own.test").await;
+    assert_eq!((shared.name.as_str(), &shared.own_limits_of), ("mx.google.test", &None));
+    assert_eq!((own.name.as_str(), &own.own_limits_of), ("own.test", &Some(domain("own.test"))));
+    assert_eq!((&own.exchanges, &own.provider), (&shared.exchanges, &shared.provider));
+    // What is known holds until it expires, what is looked up from now on is told apart otherwise.
+    resolver.regroup(Grouping::default());
+    assert!(Arc::ptr_eq(&site(&resolver, "a.test").await, &shared));
+    assert_eq!(site(&resolver, "later.test").await.provider, None);
 }
 
 #[tokio::test]

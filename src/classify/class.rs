@@ -39,7 +39,8 @@ const HOUR: u64 = 3600;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Defaults {
     pub scope: Scope,
-    /// In reply to RCPT with 5yz; see [`super::Verdict`] for what stage and severity make of it.
+    /// In reply to RCPT with 5yz. Before RCPT nobody is given up, with 4yz neither, and after RCPT nobody
+    /// for good unless the enhanced code is 5.1.x or 5.2.1.
     pub recipient: RecipientAction,
     pub measure: Option<Measure>,
     pub alert: bool,

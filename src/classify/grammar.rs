@@ -5,23 +5,20 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{IntoDeserializer, SeqAccess, Visitor};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::line::{self, STAGES};
+use super::line;
 use super::pattern::Pattern;
-use super::rules::{CodeRange, Codes, EnhancedRange, Place, Rule, Sample};
+use super::rules::{Codes, Place, Rule, Sample};
+use super::values::{Actions, Wrong, code_range, enhanced_range, stage};
 use super::{Class, Measure, RecipientAction, Threshold};
-use crate::config::units::{Rate, parse_duration};
+use crate::config::units::Rate;
 use crate::config::{Fault, fault};
 use crate::outcome::{Scope, Stage};
-
-/// What a path keeps of its rate after a suspension, where the rule does not say.
-const RESUME: f32 = 0.25;
 
 /// A rule as a file has it.
 #[derive(Deserialize)]
@@ -134,9 +131,6 @@ pub(super) fn parse(file: &Path, text: &str) -> (Vec<Rule>, Vec<Fault>) {
     }
     (rules, faults)
 }
-
-/// What is wrong with a value: what, what to do.
-type Wrong = (String, String);
 
 fn rule(document: &Document<'_>, text: RuleText) -> Result<Rule, Vec<Fault>> {
     let mut faults = Vec::new();
@@ -276,155 +270,43 @@ fn rule(document: &Document<'_>, text: RuleText) -> Result<Rule, Vec<Fault>> {
         samples: samples.into(),
     };
     let action_span = action_span.unwrap_or(text.class.span());
-    if rule.recipient == RecipientAction::Suppress && rule.scope != Scope::Recipient {
-        let what = format!("the rule `{name}` is not about the recipient and suppresses it");
-        faults.push(document.fault(
-            &action_span,
-            what,
-            "use \"retry\" or \"bounce\", or scope = \"recipient\"",
-        ));
-    }
-    if rule.measure.is_some_and(Measure::needs_reach) && !is_ours {
-        let what =
-            format!("the measure of the rule `{name}` reaches nothing: its scope is the {}", reach.name());
-        let advice = "give it a scope from \"session\" on, like scope = \"path\"";
-        faults.push(document.fault(&action_span, what, advice));
-    }
-    if let (Some(after), None) = (&text.after, rule.measure) {
-        let what = format!("the rule `{name}` has no measure that `after` could hold back");
-        faults.push(document.fault(
-            &after.span(),
-            what,
-            "add one, like action = \"slow 0.5\", or leave `after` out",
-        ));
+    let after_span = text.after.map(|after| after.span());
+    for (span, what, advice) in contradictions(&rule, action_span, after_span) {
+        faults.push(document.fault(&span, what, advice));
     }
     if faults.is_empty() { Ok(rule) } else { Err(faults) }
+}
+
+/// What a rule says that cannot be meant: where, what, what to do.
+fn contradictions(
+    rule: &Rule,
+    action: Range<usize>,
+    after: Option<Range<usize>>,
+) -> Vec<(Range<usize>, String, &'static str)> {
+    let mut found = Vec::new();
+    let name = &rule.name;
+    if rule.recipient == RecipientAction::Suppress && rule.scope != Scope::Recipient {
+        let what = format!("the rule `{name}` is not about the recipient and suppresses it");
+        let advice = "use \"retry\" or \"bounce\", or scope = \"recipient\"";
+        found.push((action.clone(), what, advice));
+    }
+    if rule.measure.is_some_and(Measure::needs_reach) && rule.scope < Scope::Session {
+        let what = format!(
+            "the measure of the rule `{name}` reaches nothing: its scope is the {}",
+            rule.scope.name()
+        );
+        found.push((action, what, "give it a scope from \"session\" on, like scope = \"path\""));
+    }
+    if let (Some(after), None) = (after, rule.measure) {
+        let what = format!("the rule `{name}` has no measure that `after` could hold back");
+        found.push((after, what, "add one, like action = \"slow 0.5\", or leave `after` out"));
+    }
+    found
 }
 
 impl Measure {
     /// Whether it acts on what the verdict's scope says, instead of on what its name says.
     pub fn needs_reach(self) -> bool {
         matches!(self, Self::Slow(_) | Self::Narrow | Self::Suspend { .. })
-    }
-}
-
-fn stage(word: &str) -> Result<Stage, Wrong> {
-    let known = STAGES.map(|(name, _)| name);
-    line::stage_named(word).ok_or_else(|| (format!("`{word}` is no stage"), fault::suggestion(word, &known)))
-}
-
-/// `421`, `4yz`, `45z`.
-fn code_range(word: &str) -> Result<CodeRange, Wrong> {
-    let wrong =
-        || (format!("`{word}` is no reply code of a refusal"), "write 421, \"45z\" or \"5yz\"".to_owned());
-    let (first, last) = match word.as_bytes() {
-        [b'4' | b'5', b'y', b'z'] => (format!("{}00", &word[..1]), format!("{}99", &word[..1])),
-        [b'4' | b'5', digit, b'z'] if digit.is_ascii_digit() => {
-            (format!("{}0", &word[..2]), format!("{}9", &word[..2]))
-        }
-        [b'4' | b'5', rest @ ..] if rest.len() == 2 && rest.iter().all(u8::is_ascii_digit) => {
-            (word.to_owned(), word.to_owned())
-        }
-        _ => return Err(wrong()),
-    };
-    match (first.parse(), last.parse()) {
-        (Ok(first), Ok(last)) => Ok(CodeRange { first, last }),
-        _ => Err(wrong()),
-    }
-}
-
-/// `4.7.28`, `4.7.*`, `5.7.606-649`.
-fn enhanced_range(word: &str) -> Result<EnhancedRange, Wrong> {
-    let wrong = || {
-        let advice = "write \"4.7.28\", \"4.7.*\" or \"5.7.606-649\"";
-        (format!("`{word}` is no enhanced code of a refusal"), advice.to_owned())
-    };
-    let number = |text: &str| -> Option<u16> {
-        let is_number = !text.is_empty() && text.len() <= 3 && text.bytes().all(|b| b.is_ascii_digit());
-        if is_number { text.parse().ok() } else { None }
-    };
-    let parsed = || {
-        let mut parts = word.split('.');
-        let class = number(parts.next()?).filter(|class| matches!(class, 4 | 5))?;
-        let subject = number(parts.next()?)?;
-        let detail = parts.next()?;
-        if parts.next().is_some() {
-            return None;
-        }
-        let (first, last) = match detail.split_once('-') {
-            _ if detail == "*" => (0, 999),
-            Some((first, last)) => (number(first)?, number(last)?),
-            None => (number(detail)?, number(detail)?),
-        };
-        (first <= last).then_some(EnhancedRange { class: class as u8, subject, first, last })
-    };
-    parsed().ok_or_else(wrong)
-}
-
-/// What a rule's actions say; `None` where they leave it to the class.
-#[derive(Default)]
-struct Actions {
-    recipient: Option<RecipientAction>,
-    measure: Option<Option<Measure>>,
-    alert: Option<bool>,
-}
-
-impl Actions {
-    fn take(&mut self, text: &str) -> Result<(), Wrong> {
-        let unknown = || {
-            let known = "\"retry\", \"retry after 15m\", \"bounce\", \"suppress\"; \"slow 0.5\", \"narrow\", \"reconnect\", \
-                 \"suspend 2h\", \"suspend 2h resume 0.25\", \"take source out 6h\", \"pause domain 1h\", \
-                 \"pause campaign\", \"no measure\"; \"alert\", \"no alert\"";
-            (format!("`{text}` is no action"), format!("known here: {known}"))
-        };
-        let time = |word: &str| -> Result<Duration, Wrong> {
-            match parse_duration(word) {
-                Ok(time) if !time.is_zero() => Ok(time),
-                Ok(_) => Err((format!("`{text}` is for no time"), "give a time like \"15m\"".into())),
-                Err(error) => Err((error.to_string(), String::new())),
-            }
-        };
-        let part = |word: &str, whole: bool| -> Result<f32, Wrong> {
-            let number: Option<f32> = word.parse().ok();
-            number.filter(|part| *part > 0.0 && (*part < 1.0 || whole && *part <= 1.0)).ok_or_else(|| {
-                let advice = "a rate is multiplied by it: write a number between 0 and 1, like 0.5";
-                (format!("`{word}` is no part of a rate"), advice.to_owned())
-            })
-        };
-        let words: Vec<&str> = text.split_ascii_whitespace().collect();
-        let set = match words[..] {
-            ["retry"] => self.recipient.replace(RecipientAction::Retry).is_some(),
-            ["retry", "after", wait] => {
-                self.recipient.replace(RecipientAction::RetryAfter(time(wait)?)).is_some()
-            }
-            ["bounce"] => self.recipient.replace(RecipientAction::Bounce).is_some(),
-            ["suppress"] => self.recipient.replace(RecipientAction::Suppress).is_some(),
-            ["alert"] => self.alert.replace(true).is_some(),
-            ["no", "alert"] => self.alert.replace(false).is_some(),
-            _ => {
-                let measure = match words[..] {
-                    ["no", "measure"] => None,
-                    ["slow", factor] => Some(Measure::Slow(part(factor, false)?)),
-                    ["narrow"] => Some(Measure::Narrow),
-                    ["reconnect"] => Some(Measure::Reconnect),
-                    ["suspend", lasting] => {
-                        Some(Measure::Suspend { lasting: time(lasting)?, resume: RESUME })
-                    }
-                    ["suspend", lasting, "resume", resume] => {
-                        Some(Measure::Suspend { lasting: time(lasting)?, resume: part(resume, true)? })
-                    }
-                    ["take", "source", "out", lasting] => Some(Measure::TakeOut(time(lasting)?)),
-                    ["pause", "domain", lasting] => Some(Measure::PauseDomain(time(lasting)?)),
-                    ["pause", "campaign"] => Some(Measure::PauseCampaign),
-                    _ => return Err(unknown()),
-                };
-                self.measure.replace(measure).is_some()
-            }
-        };
-        if set {
-            let advice = "one action for the recipient, one measure and \"alert\" at most";
-            return Err((format!("`{text}` is a second action of its kind"), advice.into()));
-        }
-        Ok(())
     }
 }

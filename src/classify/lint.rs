@@ -30,7 +30,9 @@ pub(super) fn check(rules: &Rules, is_checked: impl Fn(&Rule) -> bool) -> Vec<Fa
         if !is_checked(rule) {
             continue;
         }
-        let cover = rules.rules().take(place).find(|earlier| covers(earlier, rule));
+        // A file laid over another may well take all that a rule below could: that is what it is for.
+        let mut earlier = rules.rules().take(place).filter(|earlier| earlier.place.file == rule.place.file);
+        let cover = earlier.find(|earlier| covers(earlier, rule));
         match cover {
             Some(earlier) => faults.push(unreached(rule, earlier)),
             None => faults.extend(stray_samples(rules, rule)),

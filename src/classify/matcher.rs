@@ -13,9 +13,6 @@ use super::rules::{CodeRange, Rule};
 use crate::outcome::Stage;
 use crate::reply::{EnhancedCode, Reply};
 
-/// Fragments up to which the automaton is a table by state and octet: the fastest, and the largest.
-const TABLE_FRAGMENTS_MAX: usize = 1000;
-
 /// Stands for all details of a subject; a detail has three digits at most.
 const ANY_DETAIL: u16 = u16::MAX;
 
@@ -103,8 +100,12 @@ impl Matcher {
                 }
             }
         }
-        let kind = (fragments.len() <= TABLE_FRAGMENTS_MAX).then_some(AhoCorasickKind::DFA);
-        let fragments = AhoCorasick::builder().kind(kind).build(&fragments)?;
+        // A table by state and octet is several megabytes for hundreds of rules, and slow to make; looking
+        // ahead for rare octets costs more than it saves in a text of a line or two.
+        let fragments = AhoCorasick::builder()
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .prefilter(false)
+            .build(&fragments)?;
         Ok(Self { fragments, candidates, by_enhanced, by_code, providers, conditions })
     }
 

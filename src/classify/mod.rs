@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! rules      a file of rules → a checked set; the shipped one is data/replies.toml
-//!  grammar   the text of a file       pattern  what a text is compared with
+//!  grammar   the text of a file; its values, and each pattern that a reply's text is compared with
 //!  lint      samples that land elsewhere, rules that are never reached
 //! matcher    provider, stage, reply → the first rule that fits, whatever their number
 //! class      what a class means where a rule says nothing else
@@ -26,6 +26,7 @@ mod normal;
 mod pattern;
 mod registry;
 mod rules;
+mod values;
 
 use std::time::Duration;
 

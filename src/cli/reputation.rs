@@ -75,10 +75,10 @@ fn rows(accounts: Vec<Account>) -> Vec<Row> {
 }
 
 fn table(rows: &[Row]) -> Vec<String> {
-    let names = Signal::ALL.map(|signal| format!("{:>12}", signal.name())).concat();
+    let names = Signal::ALL.map(|signal| format!("{:>13}", signal.name())).concat();
     let head = format!("{:<28} {:<24} {:>5}{names}", "", "provider", "score");
     let lines = rows.iter().take(LINES_MAX).map(|row| {
-        let counts: String = row.counts.iter().map(|count| format!("{count:>12.0}")).collect();
+        let counts: String = row.counts.iter().map(|count| format!("{count:>13.0}")).collect();
         format!("{:<28} {:<24} {:>5.1}{counts}", row.party.to_string(), row.provider, row.score)
     });
     let more = (rows.len() > LINES_MAX).then(|| format!("and {} more, with --json", rows.len() - LINES_MAX));

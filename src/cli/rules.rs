@@ -1,4 +1,5 @@
-//! `postroad rules check`: whether files of reply rules say what they are meant to, before a run uses them.
+//! `postroad rules check`: whether files of reply rules and of limits say what they are meant to, before a
+//! run uses them.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +8,9 @@ use anyhow::Context as _;
 use super::{Common, Exit, say, warn};
 use crate::classify::Rules;
 use crate::config::Fault;
+use crate::shaping;
 
-/// Check files of reply rules
+/// Check files of reply rules and of limits
 #[derive(clap::Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -20,7 +22,8 @@ enum Command {
     /// Run every sample of every rule, and look for rules that can never be reached
     ///
     /// Several files are laid over each other in the order given, and all over the rules that come with the
-    /// program; without any, those are checked. Every mistake is told with file, line and column.
+    /// program; without any, those are checked. Every mistake is told with file, line and column. Files of
+    /// limits (`shaping_files`) are told from those of rules by their sections, and checked as such.
     Check {
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
@@ -34,25 +37,30 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let Command::Check { files, alone } = &arguments.command;
     let node = common.node()?;
     let providers: Vec<&str> = node.shaping.providers().map(|(name, _)| name).collect();
-    let (faults, count) = if files.is_empty() {
+    let texts = read(files)?;
+    let (limits, rules): (Vec<_>, Vec<_>) = texts.iter().partition(|(_, text)| shaping::is_shaping(text));
+    let limits: Vec<PathBuf> = limits.iter().map(|(file, _)| file.to_path_buf()).collect();
+    let texts: Vec<(&Path, &str)> = rules.iter().map(|(file, text)| (*file, text.as_str())).collect();
+    let (mut faults, count) = if files.is_empty() {
         let rules = Rules::shipped();
         let faults = [rules.faults(), rules.unknown_providers(&providers)].concat();
         (faults, rules.rules().count())
+    } else if *alone {
+        texts.iter().fold((Vec::new(), 0), |(faults, count), text| {
+            let (more, rules) = checked(Rules::alone(text.0, text.1), &providers);
+            ([faults, more].concat(), count + rules)
+        })
+    } else if texts.is_empty() {
+        (Vec::new(), 0)
     } else {
-        let texts = read(files)?;
-        let texts: Vec<(&Path, &str)> = texts.iter().map(|(file, text)| (*file, text.as_str())).collect();
-        if *alone {
-            texts.iter().fold((Vec::new(), 0), |(faults, count), text| {
-                let (more, rules) = checked(Rules::alone(text.0, text.1), &providers);
-                ([faults, more].concat(), count + rules)
-            })
-        } else {
-            checked(Rules::read(&texts), &providers)
-        }
+        checked(Rules::read(&texts), &providers)
     };
+    faults.extend(shaping::check_files(&limits));
     if common.json {
         let faults: Vec<_> = faults.iter().map(as_json).collect();
-        say(serde_json::json!({ "rules": count, "faults": faults }))?;
+        say(serde_json::json!({ "rules": count, "files_of_limits": limits.len(), "faults": faults }))?;
+    } else if faults.is_empty() && !limits.is_empty() && texts.is_empty() {
+        say("all limits can be meant as they are")?;
     } else if faults.is_empty() {
         say(format_args!("{count} rules, all samples land where they should"))?;
     } else {

@@ -3,6 +3,10 @@
 //! Secrets are named, by environment variable or by file, and never stand in the settings themselves; so
 //! settings can be shown to anybody. Reading them is [`SecretPlace::read`], done when they are used.
 
+mod check;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,9 +16,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::units::Rate;
 use crate::address::Domain;
-
-/// Octets of a SOCKS5 user name or password at most (RFC 1929 §2).
-const SOCKS5_OCTETS_MAX: usize = 255;
 
 /// A way for mail to leave. Without either address the system chooses.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,6 +37,7 @@ pub struct Source {
     pub warmup: Option<super::policy::WarmupUse>,
 }
 
+/// A SOCKS5 proxy. The protocol shows user name and password in clear to whoever is on the way to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Socks5 {
@@ -49,6 +51,8 @@ pub struct Socks5 {
     pub password_file: Option<PathBuf>,
 }
 
+/// A HAProxy that listens with `accept-proxy` and connects from and to what the header says:
+/// `source 0.0.0.0 usesrc clientip` and `server any 0.0.0.0`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyProtocol {
@@ -270,125 +274,6 @@ impl Source {
             *file = folder.join(&*file);
         }
     }
-
-    /// What types cannot rule out: keys below the source's, what is wrong, what to do.
-    pub(super) fn mistake(&self) -> Option<(Vec<&'static str>, String, &'static str)> {
-        if let Some(ehlo) = &self.ehlo
-            && let Err(error) = Domain::parse(ehlo)
-        {
-            let what = format!("`{ehlo}` is no host name for EHLO: {error}");
-            return Some((vec!["ehlo"], what, "give a full name like mail.sender.example"));
-        }
-        if self.proxy_protocol.is_some() {
-            if self.socks5.is_some() {
-                let what = "a source goes out through one proxy, and this has two".to_owned();
-                return Some((vec!["socks5"], what, "leave out `socks5` or `proxy_protocol`"));
-            }
-            if self.ipv4.is_none() && self.ipv6.is_none() {
-                let what = "the PROXY protocol says from which address to connect, and there is none";
-                let advice = "give `ipv4` or `ipv6`, an address of the proxy's machine";
-                return Some((vec!["proxy_protocol"], what.to_owned(), advice));
-            }
-        }
-        let of_socks5 = self.socks5.as_ref().and_then(Socks5::mistake);
-        if let Some((key, what, advice)) = of_socks5 {
-            return Some((vec!["socks5", key], what, advice));
-        }
-        let (keys, what, advice) = self.relay.as_ref()?.mistake()?;
-        Some(([vec!["relay"], keys].concat(), what, advice))
-    }
-}
-
-impl Socks5 {
-    fn mistake(&self) -> Option<(&'static str, String, &'static str)> {
-        let passwords = usize::from(self.password_env.is_some()) + usize::from(self.password_file.is_some());
-        match (&self.user, passwords) {
-            (None, 0) => None,
-            (Some(user), 1) => (user.is_empty() || user.len() > SOCKS5_OCTETS_MAX).then(|| {
-                let what = format!("a SOCKS5 user name has 1 to {SOCKS5_OCTETS_MAX} octets");
-                ("user", what, "give the name that the proxy knows")
-            }),
-            _ => Some((
-                "user",
-                "a user name and one place of its password go together".to_owned(),
-                "give `user` and either `password_env` or `password_file`, or none of them",
-            )),
-        }
-    }
-}
-
-impl Relay {
-    fn mistake(&self) -> Option<(Vec<&'static str>, String, &'static str)> {
-        let Some(machine) = self.machine() else {
-            let what = format!("`{}` is neither a host name nor an IP address", self.host);
-            return Some((vec!["host"], what, "give a full name like smtp.relay.example"));
-        };
-        for (key, zero) in [
-            ("port", self.port == Some(0)),
-            ("sessions", self.sessions == Some(0)),
-            ("messages_per_session", self.messages_per_session == Some(0)),
-        ] {
-            if zero {
-                return Some((vec![key], format!("{key} is 0"), "at least 1 is needed to send"));
-            }
-        }
-        let is_here = match machine {
-            RelayHost::Localhost => true,
-            RelayHost::Address(address) => address.is_loopback(),
-            RelayHost::Name(_) => false,
-        };
-        if self.tls == RelayTls::Off && !is_here {
-            if self.auth.is_some() {
-                let what = "without TLS the user's secret could be had by anybody on the way".to_owned();
-                return Some((vec!["tls"], what, "use \"starttls\" or \"implicit\""));
-            }
-            if !self.insecure {
-                let what = "without TLS anybody on the way can read the mail".to_owned();
-                let advice = "use \"starttls\" or \"implicit\", or say `insecure = true` if it is meant";
-                return Some((vec!["tls"], what, advice));
-            }
-        }
-        let (key, what, advice) = self.auth.as_ref()?.mistake()?;
-        Some((vec!["auth", key], what, advice))
-    }
-}
-
-impl Auth {
-    fn mistake(&self) -> Option<(&'static str, String, &'static str)> {
-        if self.user.is_empty() || self.user.chars().any(char::is_control) {
-            let what = "the user name is empty or has a control character in it".to_owned();
-            return Some(("user", what, "give the name that the relay knows"));
-        }
-        let places = [self.password_env.is_some(), self.password_file.is_some()];
-        let places = places.into_iter().chain([self.token_env.is_some(), self.token_file.is_some()]);
-        if places.filter(|is_there| *is_there).count() != 1 {
-            let what = "one place of a password or a token is needed".to_owned();
-            let advice = "give one of `password_env`, `password_file`, `token_env`, `token_file`";
-            return Some(("user", what, advice));
-        }
-        match self.method {
-            Some(method) if method.is_for_tokens() != self.is_token() => {
-                let (what, advice) = match self.is_token() {
-                    true => ("takes a password, not a token", "use \"xoauth2\" or \"oauthbearer\""),
-                    false => ("takes a token, not a password", "give `token_env` or `token_file`"),
-                };
-                Some(("method", format!("{} {what}", written(method)), advice))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// As it stands in settings.
-fn written(method: Mechanism) -> &'static str {
-    match method {
-        Mechanism::Plain => "plain",
-        Mechanism::Login => "login",
-        Mechanism::CramMd5 => "cram-md5",
-        Mechanism::ScramSha256 => "scram-sha-256",
-        Mechanism::Xoauth2 => "xoauth2",
-        Mechanism::Oauthbearer => "oauthbearer",
-    }
 }
 
 /// One rate, or a list of them.
@@ -426,132 +311,5 @@ mod rates {
         }
 
         deserializer.deserialize_any(Rates)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Node;
-
-    fn parse(text: &str) -> Result<Node, String> {
-        Node::parse(Path::new("f"), text).map_err(|error| error.to_string())
-    }
-
-    fn fault(text: &str) -> String {
-        parse(text).expect_err(text)
-    }
-
-    #[test]
-    fn the_shipped_examples_are_settings() {
-        let node = parse(include_str!("../../data/relays.toml")).unwrap();
-        for name in ["ses", "sendgrid", "mailgun", "emaillabs", "mailslurp", "company"] {
-            let relay = node.sources[name].relay.as_ref().unwrap_or_else(|| panic!("{name} is no relay"));
-            assert!(matches!(relay.machine(), Some(RelayHost::Name(_))), "{name}");
-            assert_ne!(relay.tls, RelayTls::Off, "{name}");
-            assert!(relay.auth.is_some(), "{name}");
-        }
-        assert_eq!(parse(&node.merged_toml()).unwrap(), node);
-    }
-
-    #[test]
-    fn a_relay_needs_next_to_nothing() {
-        let node = parse("[sources.a.relay]\nhost = \"smtp.relay.example\"\n").unwrap();
-        let relay = node.sources["a"].relay.clone().unwrap();
-        assert_eq!((relay.tls, relay.port(), relay.auth), (RelayTls::Starttls, 587, None));
-        let of = |tls: &str| {
-            let text = format!("[sources.a.relay]\nhost = \"127.0.0.1\"\ntls = \"{tls}\"\n");
-            parse(&text).unwrap().sources["a"].relay.as_ref().unwrap().port()
-        };
-        assert_eq!((of("implicit"), of("off")), (465, 25));
-    }
-
-    #[test]
-    fn account_limits_are_one_rate_or_several() {
-        let rates = |messages: &str| {
-            let text = format!("[sources.a.relay]\nhost = \"smtp.relay.example\"\nmessages = {messages}\n");
-            let node = parse(&text)?;
-            assert_eq!(parse(&node.merged_toml()).unwrap(), node);
-            Ok::<_, String>(node.sources["a"].relay.clone().unwrap().messages)
-        };
-        assert_eq!(rates("\"14/s\"").unwrap(), ["14/s".parse().unwrap()]);
-        let both: [Rate; 2] = ["14/s".parse().unwrap(), "50,000/day".parse().unwrap()];
-        assert_eq!(rates("[\"14/s\", \"50,000/day\"]").unwrap(), both);
-        assert!(rates("14").unwrap_err().contains("a rate like"));
-        assert!(rates("[\"fast\"]").unwrap_err().contains("is no rate"));
-    }
-
-    #[test]
-    fn what_cannot_work_or_would_show_a_secret_is_refused() {
-        const RELAY: &str = "[sources.a.relay]\nhost = \"smtp.relay.example\"\n";
-        const AUTH: &str = "auth = { user = \"me\", password_env = \"P\" }\n";
-        for (text, wanted) in [
-            ("[sources.a.relay]\nhost = \"not a name\"\n".into(), "neither a host name"),
-            (format!("{RELAY}port = 0\n"), "port is 0"),
-            (format!("{RELAY}sessions = 0\n"), "sessions is 0"),
-            (format!("{RELAY}tls = \"off\"\n"), "insecure = true"),
-            (format!("{RELAY}tls = \"off\"\ninsecure = true\n{AUTH}"), "secret could be had"),
-            (format!("{RELAY}auth = {{ user = \"me\" }}\n"), "one place of a password"),
-            (format!("{RELAY}auth = {{ user = \"me\", password = \"x\" }}\n"), "unknown key `password`"),
-            (
-                format!("{RELAY}auth = {{ user = \"m\", password_env = \"P\", token_file = \"t\" }}\n"),
-                "one place",
-            ),
-            (
-                format!("{RELAY}auth = {{ user = \"m\", password_env = \"P\", method = \"xoauth2\" }}\n"),
-                "takes a token",
-            ),
-            (
-                format!("{RELAY}auth = {{ user = \"m\", token_env = \"T\", method = \"plain\" }}\n"),
-                "takes a password",
-            ),
-            ("[sources.a]\nproxy_protocol = { address = \"127.0.0.1:1\" }\n".into(), "there is none"),
-            (
-                "[sources.a]\nipv4 = \"127.0.0.1\"\nproxy_protocol = { address = \"127.0.0.1:1\" }\n\
-                 socks5 = { address = \"127.0.0.1:1\" }\n"
-                    .into(),
-                "has two",
-            ),
-            ("[sources.a]\nsocks5 = { address = \"127.0.0.1:1\", user = \"u\" }\n".into(), "go together"),
-            ("[sources.a]\nehlo = \"nodots\"\n".into(), "no host name for EHLO"),
-        ] {
-            let said = fault(&text);
-            assert!(said.contains(wanted), "{text}\n{said}");
-        }
-        let meant = format!("{RELAY}tls = \"off\"\ninsecure = true\n");
-        assert!(parse(&meant).is_ok());
-        assert!(parse(&format!("[sources.a.relay]\nhost = \"localhost\"\ntls = \"off\"\n{AUTH}")).is_ok());
-    }
-
-    #[test]
-    fn secrets_are_read_without_their_line_end_and_never_shown() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("secret");
-        std::fs::write(&file, "päss word\r\n").unwrap();
-        let place = SecretPlace::File(file.clone());
-        let secret = place.read().unwrap();
-        assert_eq!(secret.expose(), "päss word");
-        assert_eq!(format!("{secret:?}"), "Secret(…)");
-        for bad in ["", "\n", "two\nlines", "nul\0"] {
-            std::fs::write(&file, bad).unwrap();
-            let error = place.read().unwrap_err();
-            assert!(matches!(error, SecretError::Unusable(_)), "{bad:?}: {error}");
-        }
-        assert!(SecretPlace::File(folder.path().join("gone")).read().is_err());
-        assert!(SecretPlace::Env("POSTROAD_NO_SUCH_VARIABLE".into()).read().is_err());
-    }
-
-    #[test]
-    fn files_of_secrets_are_relative_to_the_settings() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("node.toml");
-        let text = "[sources.a]\nsocks5 = { address = \"127.0.0.1:1\", user = \"u\", password_file = \"s\" }\n\
-                    [sources.a.relay]\nhost = \"smtp.relay.example\"\n\
-                    auth = { user = \"m\", token_file = \"t\" }\n";
-        std::fs::write(&file, text).unwrap();
-        let source = &Node::load(Some(&file)).unwrap().sources["a"];
-        assert_eq!(source.socks5.as_ref().unwrap().password_file, Some(folder.path().join("s")));
-        let auth = source.relay.as_ref().unwrap().auth.as_ref().unwrap();
-        assert_eq!(auth.secret(), Some(SecretPlace::File(folder.path().join("t"))));
     }
 }

@@ -88,11 +88,14 @@ fn local_end(
     }
     let mut check = |address: Option<IpAddr>| {
         let Err(error) = assigned(address?) else { return address };
-        warnings.push(format!(
+        let told = format!(
             "source `{name}`: {} cannot be used on this machine and is left out ({error}); assign it, or \
              change [sources.{name}]",
             address?
-        ));
+        );
+        // Now, and once more in the report.
+        tracing::warn!("{told}");
+        warnings.push(told);
         None
     };
     let had_any = end.ipv4.is_some() || end.ipv6.is_some();

@@ -9,6 +9,8 @@
 //! The windows are rings of buckets: the last hour is this minute and the 59 before, the last day this
 //! quarter of an hour and the 95 before. Only attempts that reached a server count as sent.
 
+mod ring;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -18,6 +20,8 @@ use tokio::time::Instant;
 use super::Tempo;
 use crate::config::policy::{Breakers, Share, Thresholds};
 use crate::config::units::format_duration;
+
+use ring::{Counts, Ring};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -101,55 +105,14 @@ impl fmt::Display for Trip {
     }
 }
 
-/// Of one bucket, or the sum of a ring.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Counts {
-    sends: u64,
-    /// By [`Kind`].
-    events: [u64; 3],
-}
-
-/// A window as a ring of buckets.
-#[derive(Debug)]
-struct Ring<const N: usize> {
-    buckets: [Counts; N],
-    sum: Counts,
-    /// The bucket that is filled now, counted from the first.
-    at: u64,
-    /// In nanoseconds of the clock, above 0.
-    window: u128,
-    began: Instant,
-}
-
-impl<const N: usize> Ring<N> {
-    fn new(window: Duration, tempo: Tempo, now: Instant) -> Self {
-        let window = tempo.of(window).as_nanos().max(1);
-        Self { buckets: [Counts::default(); N], sum: Counts::default(), at: 0, window, began: now }
-    }
-
-    /// Empties the buckets that are older than the window: at most all of them, whatever the time.
-    fn advance(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.began).as_nanos() * N as u128 / self.window;
-        let to = u64::try_from(passed).unwrap_or(u64::MAX).max(self.at);
-        for at in (self.at + 1..=to).take(N) {
-            let old = std::mem::take(&mut self.buckets[(at % N as u64) as usize]);
-            self.sum.sends -= old.sends;
-            for (sum, old) in self.sum.events.iter_mut().zip(old.events) {
-                *sum -= old;
-            }
-        }
-        self.at = to;
-    }
-
-    fn add(&mut self, is_send: bool, kind: Option<Kind>) {
-        let bucket = &mut self.buckets[(self.at % N as u64) as usize];
-        for counts in [bucket, &mut self.sum] {
-            counts.sends += u64::from(is_send);
-            if let Some(kind) = kind {
-                counts.events[kind as usize] += 1;
-            }
-        }
-    }
+/// One rate over one window.
+#[derive(Debug, Clone, Copy)]
+struct Watch {
+    kind: Kind,
+    /// Over the last day; if not, the last hour.
+    is_long: bool,
+    thresholds: Thresholds,
+    level: Option<Level>,
 }
 
 /// One for each campaign, sending domain and source.
@@ -159,14 +122,22 @@ pub struct Breaker {
     tempo: Tempo,
     short: Ring<SHORT_BUCKETS>,
     long: Ring<LONG_BUCKETS>,
-    /// By kind, then short and long.
-    levels: [[Option<Level>; 2]; 3],
+    watches: [Watch; 6],
 }
 
 impl Breaker {
     pub fn new(settings: Breakers, tempo: Tempo, now: Instant) -> Self {
         let (short, long) = (Ring::new(HOUR, tempo, now), Ring::new(DAY, tempo, now));
-        Self { settings, tempo, short, long, levels: [[None; 2]; 3] }
+        let watch = |kind, is_long, thresholds| Watch { kind, is_long, thresholds, level: None };
+        let watches = [
+            watch(Kind::HardBounce, false, settings.hard_bounce.short),
+            watch(Kind::HardBounce, true, settings.hard_bounce.long),
+            watch(Kind::Complaint, false, settings.complaint.short),
+            watch(Kind::Complaint, true, settings.complaint.long),
+            watch(Kind::Deferral, false, settings.deferral.short),
+            watch(Kind::Deferral, true, settings.deferral.long),
+        ];
+        Self { settings, tempo, short, long, watches }
     }
 
     /// Counts what became of an attempt. Of several levels reached at once the highest is reported, and the
@@ -182,27 +153,25 @@ impl Breaker {
         self.advance(now);
         self.short.add(is_send, kind);
         self.long.add(is_send, kind);
-        let mut highest: Option<(Trip, &mut Option<Level>)> = None;
-        for (window, thresholds, sum, level) in
-            watched(&self.settings, [self.short.sum, self.long.sum], &mut self.levels)
-        {
-            let (kind, length) = window;
-            let Some((reached, threshold)) = reached(&thresholds, sum, kind) else { continue };
-            if Some(reached) <= *level || highest.as_ref().is_some_and(|(trip, _)| trip.level >= reached) {
-                continue;
+        let mut highest: Option<(Level, Share, &mut Watch)> = None;
+        for watch in &mut self.watches {
+            let sum = if watch.is_long { &self.long.sum } else { &self.short.sum };
+            let Some((level, at)) = watch.reached(sum) else { continue };
+            if Some(level) > watch.level && highest.as_ref().is_none_or(|(highest, ..)| level > *highest) {
+                highest = Some((level, at, watch));
             }
-            let (events, sends) = (sum.events[kind as usize], sum.sends);
-            highest = Some((Trip { level: reached, kind, window: length, events, sends, threshold }, level));
         }
-        let (trip, level) = highest?;
-        *level = Some(trip.level);
-        Some(trip)
+        let (level, threshold, watch) = highest?;
+        watch.level = Some(level);
+        let (window, sum) = if watch.is_long { (DAY, self.long.sum) } else { (HOUR, self.short.sum) };
+        let (events, sends) = (sum.events[watch.kind as usize], sum.sends);
+        Some(Trip { level, kind: watch.kind, window, events, sends, threshold })
     }
 
     /// What is asked for now; `None`: nothing. A pause stays until [`Breaker::rearm`].
     pub fn level(&mut self, now: Instant) -> Option<Level> {
         self.advance(now);
-        self.levels.iter().flatten().copied().max().flatten()
+        self.watches.iter().filter_map(|watch| watch.level).max()
     }
 
     /// A person has resumed: empty windows, no level.
@@ -214,55 +183,40 @@ impl Breaker {
     fn advance(&mut self, now: Instant) {
         self.short.advance(now);
         self.long.advance(now);
-        for ((kind, _), thresholds, sum, level) in
-            watched(&self.settings, [self.short.sum, self.long.sum], &mut self.levels)
-        {
-            while let Some(held) = *level
-                && held != Level::Pause
-                && !is_kept(&thresholds, held, sum, kind)
+        for watch in &mut self.watches {
+            let sum = if watch.is_long { &self.long.sum } else { &self.short.sum };
+            while let Some(level @ (Level::Warn | Level::Slow)) = watch.level
+                && !watch.keeps(level, sum)
             {
-                *level = (held == Level::Slow).then_some(Level::Warn);
+                watch.level = (level == Level::Slow).then_some(Level::Warn);
             }
         }
     }
 }
 
-/// Each rate: its kind and window, thresholds, counts and level.
-fn watched<'a>(
-    settings: &Breakers,
-    [short, long]: [Counts; 2],
-    levels: &'a mut [[Option<Level>; 2]; 3],
-) -> impl Iterator<Item = ((Kind, Duration), Thresholds, Counts, &'a mut Option<Level>)> {
-    let kinds = [
-        (Kind::HardBounce, settings.hard_bounce),
-        (Kind::Complaint, settings.complaint),
-        (Kind::Deferral, settings.deferral),
-    ];
-    kinds.into_iter().zip(levels).flat_map(move |((kind, windows), [of_short, of_long])| {
-        [((kind, HOUR), windows.short, short, of_short), ((kind, DAY), windows.long, long, of_long)]
-    })
-}
-
-/// The highest level whose threshold is met.
-fn reached(thresholds: &Thresholds, sum: Counts, kind: Kind) -> Option<(Level, Share)> {
-    let events = sum.events[kind as usize];
-    if sum.sends < u64::from(thresholds.sends_min) || events < u64::from(thresholds.events_min) {
-        return None;
+impl Watch {
+    /// The highest level whose threshold is met.
+    fn reached(&self, sum: &Counts) -> Option<(Level, Share)> {
+        let events = sum.events[self.kind as usize];
+        let Thresholds { sends_min, events_min, .. } = self.thresholds;
+        if events < u64::from(events_min) || sum.sends < u64::from(sends_min) {
+            return None;
+        }
+        [Level::Pause, Level::Slow, Level::Warn].into_iter().find_map(|level| {
+            let at = threshold(&self.thresholds, level)?;
+            at.is_reached(events, sum.sends).then_some((level, at))
+        })
     }
-    [Level::Pause, Level::Slow, Level::Warn].into_iter().find_map(|level| {
-        let at = threshold(thresholds, level)?;
-        at.is_reached(events, sum.sends).then_some((level, at))
-    })
-}
 
-/// Whether a level that was reached still holds.
-fn is_kept(thresholds: &Thresholds, level: Level, sum: Counts, kind: Kind) -> bool {
-    let events = sum.events[kind as usize];
-    threshold(thresholds, level).is_some_and(|at| {
-        sum.sends * 2 >= u64::from(thresholds.sends_min)
-            && events * 2 >= u64::from(thresholds.events_min)
-            && at.is_reached(events * 5, sum.sends * 4)
-    })
+    /// Whether a level that was reached still holds.
+    fn keeps(&self, level: Level, sum: &Counts) -> bool {
+        let events = sum.events[self.kind as usize];
+        threshold(&self.thresholds, level).is_some_and(|at| {
+            sum.sends * 2 >= u64::from(self.thresholds.sends_min)
+                && events * 2 >= u64::from(self.thresholds.events_min)
+                && at.is_reached(events * 5, sum.sends * 4)
+        })
+    }
 }
 
 fn threshold(thresholds: &Thresholds, level: Level) -> Option<Share> {

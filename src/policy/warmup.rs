@@ -12,17 +12,20 @@
 //! should writes what was really spent, so that the cap is then used to the last message. A clock that is
 //! set back, but for more than a day, gives nothing again.
 
+mod account;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
-
-use serde::{Deserialize, Serialize};
 
 use super::Tempo;
 use super::calendar::{Calendar, DAY};
 use super::party::{OTHER, Party};
 use crate::config::Node;
 use crate::config::policy::{Period, Schedule, WarmupUse};
+
+use account::Plan;
+pub use account::{Account, State};
 
 /// Parts of a cap that are written ahead.
 const LOTS: u64 = 100;
@@ -61,52 +64,6 @@ pub struct Cap {
     pub day: u32,
     /// Today does not count as a sending day.
     pub held: bool,
-}
-
-/// An account as the ledger has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Account {
-    pub party: Party,
-    pub provider: String,
-    #[serde(flatten)]
-    pub state: State,
-}
-
-/// Where an account stands. Days and hours count from 1970, in the rules' time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct State {
-    /// Sending days before `day`; from the number of caps on: warm.
-    pub stage: u32,
-    /// The newest day this account was looked at.
-    pub day: u64,
-    /// Messages on `day`.
-    pub sent: u64,
-    /// The newest sending day before `day`; means nothing at stage 0.
-    pub last: u64,
-    /// `day` does not count.
-    pub held: bool,
-    /// A stage was taken back on `day`.
-    pub stepped: bool,
-    /// The first hour of the period that `spent` is about.
-    pub period: u64,
-    /// In the ledger: with whole lots.
-    pub spent: u64,
-    /// Written ahead; `spent` ≤ `reserved`.
-    #[serde(skip)]
-    reserved: u64,
-}
-
-/// What a schedule says about one provider.
-#[derive(Debug, PartialEq, Eq)]
-struct Plan {
-    schedule: String,
-    per: Period,
-    /// Never empty.
-    caps: Vec<u64>,
-    /// In days.
-    rewarm: u64,
-    overflow: bool,
 }
 
 #[derive(Debug)]
@@ -309,14 +266,14 @@ impl Warmup {
         self.parties.keys()
     }
 
-    /// For the ledger: lots count as spent.
+    /// For the ledger: lots count as spent, and an account without a past is none.
     pub fn accounts(&self) -> Vec<Account> {
         let account = |entry: &Entry| Account {
             party: entry.party.clone(),
             provider: entry.provider.clone(),
             state: entry.state.written(),
         };
-        self.entries.iter().map(account).collect()
+        self.entries.iter().filter(|entry| !entry.state.is_blank()).map(account).collect()
     }
 
     /// Lets go of what was reserved ahead: before [`Self::accounts`] when nothing is sent any more, so that
@@ -369,66 +326,6 @@ impl Warmup {
         let Entry { plan: Some(plan), state, .. } = &mut self.entries[slot.0 as usize] else { return None };
         self.is_dirty |= state.roll(plan, hour);
         state.cap(plan).is_some().then_some(state)
-    }
-}
-
-impl Plan {
-    /// Hours of a period.
-    fn hours(&self) -> u64 {
-        match self.per {
-            Period::Hour => 1,
-            Period::Day => DAY,
-        }
-    }
-}
-
-impl State {
-    /// `None`: warm.
-    fn cap(&self, plan: &Plan) -> Option<u64> {
-        plan.caps.get(self.stage as usize).copied()
-    }
-
-    /// As if all that was reserved were spent.
-    fn written(self) -> Self {
-        let ahead = self.reserved - self.spent;
-        Self { spent: self.reserved, sent: self.sent + ahead, reserved: 0, ..self }
-    }
-
-    /// Messages that may still start in this period.
-    fn room(&self, plan: &Plan) -> u64 {
-        self.cap(plan).map_or(u64::MAX, |cap| cap.saturating_sub(self.spent))
-    }
-
-    /// Brings the account to `hour`. Says whether a sending day was counted or an old one forgotten.
-    fn roll(&mut self, plan: &Plan, hour: u64) -> bool {
-        let day = hour / DAY;
-        // A clock that was wrong by more than a day was wrong before: go on from the right one.
-        if day + 1 < self.day {
-            (self.day, self.last) = (day, self.last.min(day));
-        }
-        if self.period > hour + DAY {
-            self.period = 0;
-        }
-        let period = hour - hour % plan.hours();
-        if period > self.period {
-            (self.period, self.spent, self.reserved) = (period, 0, 0);
-        }
-        if day <= self.day {
-            return false;
-        }
-        let stage = self.stage;
-        if self.sent > 0 {
-            self.last = self.day;
-            if !self.held {
-                self.stage = self.stage.saturating_add(1).min(plan.caps.len() as u32);
-            }
-        }
-        if day.saturating_sub(self.last) > plan.rewarm {
-            self.stage = 0;
-        }
-        let was_sending = self.sent > 0;
-        (self.day, self.sent, self.held, self.stepped) = (day, 0, false, false);
-        was_sending || stage != self.stage
     }
 }
 

@@ -53,6 +53,12 @@ pub(super) fn read(file: &Path, text: &str, under: Option<&str>) -> Result<Table
     Err(reader.faults)
 }
 
+/// Whether there is any section of limits in `text`.
+pub(super) fn has_sections(text: &str) -> bool {
+    let document = DeTable::parse(text);
+    document.is_ok_and(|document| SECTIONS.iter().any(|section| document.get_ref().contains_key(*section)))
+}
+
 /// Lines and columns of a file.
 struct Places<'a> {
     file: Arc<Path>,

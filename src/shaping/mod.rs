@@ -3,6 +3,7 @@
 //! ```text
 //! file      the grammar: text → sections, every value with its place     key    the words of it
 //! tables    all sections; files over files, sections over sections       check  what cannot be meant
+//! limits    what comes of it for a path       ceilings   and for a provider over all paths
 //! live      swapped in whole when a file changes and checks out
 //! rate      limiters
 //! ```
@@ -10,9 +11,11 @@
 //! A pure merge of what files say, plus the limiters that several paths share. Paths own their own
 //! limiters; what is shared here is lock-free. Does not know who sends what, nor what replies mean.
 
+mod ceilings;
 mod check;
 mod file;
 mod key;
+mod limits;
 mod live;
 pub mod rate;
 mod tables;
@@ -20,167 +23,17 @@ mod tables;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
-use crate::config::{Fault, Rate, Timeouts};
+use crate::config::Fault;
 use crate::site::Site;
 use crate::smtp::TlsPolicy;
+pub use ceilings::Ceilings;
+use ceilings::Totals;
 pub use key::{Key, Origin, Said, Section, Step, Value};
+pub use limits::Limits;
 pub use live::Live;
-use rate::{Credit, Pace};
+use rate::Credit;
 pub use tables::{Layer, Tables};
-
-/// What one path may do.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limits {
-    /// Sessions open at once, at least 1.
-    pub sessions: u32,
-    /// All of them hold; none: no limit.
-    pub messages: Vec<Rate>,
-    pub connections: Vec<Rate>,
-    /// `None`: as many as the peer takes.
-    pub messages_per_session: Option<u32>,
-    pub tls: TlsPolicy,
-    /// How long a session without work is kept.
-    pub idle: Duration,
-    pub timeouts: Timeouts,
-    /// The waits between attempts, where they are not the campaign's; never empty.
-    pub retry: Option<Vec<Duration>>,
-    /// When to give up, where that is not the campaign's to say.
-    pub expiry: Option<Duration>,
-    /// The wait after a greylisting.
-    pub greylist: Duration,
-}
-
-impl Limits {
-    /// Messages a second by the slowest of the rates; `None`: no limit.
-    pub fn per_second(&self) -> Option<f64> {
-        let rates = self.messages.iter().map(|rate| f64::from(rate.count) / rate.per.as_secs_f64());
-        rates.min_by(f64::total_cmp)
-    }
-}
-
-/// What holds where no file says anything, or what it said was unset.
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            sessions: 1,
-            messages: Vec::new(),
-            connections: Vec::new(),
-            messages_per_session: None,
-            tls: TlsPolicy::default(),
-            idle: Duration::ZERO,
-            timeouts: Timeouts::default(),
-            retry: None,
-            expiry: None,
-            // RFC 6647 §5 says a minute to a day; most have forgiven after five minutes.
-            greylist: Duration::from_secs(6 * 60),
-        }
-    }
-}
-
-impl Limits {
-    fn set(&mut self, key: Key, value: &Value) {
-        match (key, value) {
-            (Key::Sessions, Value::Count(count)) => self.sessions = *count,
-            (Key::MessagesPerSession, Value::Count(count)) => self.messages_per_session = Some(*count),
-            (Key::Messages, Value::Rates(rates)) => self.messages = limited(rates),
-            (Key::Connections, Value::Rates(rates)) => self.connections = limited(rates),
-            (Key::Tls, Value::Tls(policy)) => self.tls = *policy,
-            (Key::Idle, Value::Time(time)) => self.idle = *time,
-            (Key::Timeout(step), Value::Time(time)) => *step.of(&mut self.timeouts) = *time,
-            (Key::Retry, Value::Times(times)) => self.retry = Some(times.clone()),
-            (Key::Expiry, Value::Time(time)) => self.expiry = Some(*time),
-            (Key::Greylist, Value::Time(time)) => self.greylist = *time,
-            // A provider's own, which no path has; a key has values of one kind only.
-            _ => {}
-        }
-    }
-}
-
-/// The rates that limit anything.
-fn limited(rates: &[Rate]) -> Vec<Rate> {
-    rates.iter().copied().filter(|rate| !rate.is_unlimited()).collect()
-}
-
-/// What holds for a provider over all its sites and all our sources.
-#[derive(Debug, Default)]
-pub struct Ceilings {
-    pub sessions: Option<Arc<Semaphore>>,
-    /// All of them hold.
-    pub messages: Vec<Arc<Pace>>,
-    pub connections: Vec<Arc<Pace>>,
-    said: Totals,
-}
-
-/// What ceilings were made from.
-#[derive(Debug, Clone, Default, PartialEq)]
-struct Totals {
-    sessions: Option<u32>,
-    messages: Vec<Rate>,
-    connections: Vec<Rate>,
-}
-
-impl Totals {
-    fn of(layer: &Layer) -> Self {
-        let rates = |key| match layer.value(key) {
-            Some(Value::Rates(rates)) => limited(rates),
-            _ => Vec::new(),
-        };
-        let sessions = match layer.value(Key::SessionsTotal) {
-            Some(Value::Count(count)) => Some(*count),
-            _ => None,
-        };
-        Self { sessions, messages: rates(Key::MessagesTotal), connections: rates(Key::ConnectionsTotal) }
-    }
-}
-
-impl Ceilings {
-    fn new(said: Totals, credit: Credit) -> Self {
-        Self::default().changed(said, credit)
-    }
-
-    /// These with other totals. What was spent of a rate that stays is spent; a new one gives nothing on
-    /// credit unless `credit` says so; sessions that are open count against the new number.
-    fn changed(&self, said: Totals, credit: Credit) -> Self {
-        let paces = |rates: &[Rate], before: &[Rate], paces: &[Arc<Pace>]| {
-            let pace = |rate: &Rate| match before.iter().position(|other| other == rate) {
-                Some(at) => paces[at].clone(),
-                None => Arc::new(Pace::new(rate, credit)),
-            };
-            rates.iter().map(pace).collect()
-        };
-        Self {
-            sessions: said.sessions.map(|count| match (&self.sessions, self.said.sessions) {
-                (Some(permits), Some(before)) => resized(permits, before, count),
-                _ => Arc::new(Semaphore::new(count as usize)),
-            }),
-            messages: paces(&said.messages, &self.said.messages, &self.messages),
-            connections: paces(&said.connections, &self.said.connections, &self.connections),
-            said,
-        }
-    }
-}
-
-/// The same permits, more or fewer of them. Those that are out and too many are taken back as they come.
-fn resized(permits: &Arc<Semaphore>, before: u32, count: u32) -> Arc<Semaphore> {
-    if count > before {
-        permits.add_permits((count - before) as usize);
-    }
-    let surplus = before.saturating_sub(count) as usize;
-    let owed = surplus - permits.forget_permits(surplus);
-    if let (1.., Ok(owed)) = (owed, u32::try_from(owed)) {
-        let permits = permits.clone();
-        tokio::spawn(async move {
-            if let Ok(returned) = permits.acquire_many_owned(owed).await {
-                returned.forget();
-            }
-        });
-    }
-    permits.clone()
-}
 
 /// Every limit of the node, ready to be asked by path.
 #[derive(Debug)]
@@ -290,17 +143,29 @@ impl Tables {
     }
 }
 
-/// Every mistake of a shaping file, by itself and laid over what is shipped.
-pub fn check_file(path: &Path) -> Vec<Fault> {
-    let gathered = Tables::gathered(&[PathBuf::from(path)], Tables::default());
+/// Every mistake of shaping files, each by itself and all laid over what is shipped.
+pub fn check_files(paths: &[PathBuf]) -> Vec<Fault> {
+    let gathered = Tables::gathered(paths, Tables::default());
     gathered.and_then(|tables| tables.check(None)).err().unwrap_or_default()
+}
+
+/// As [`check_files`], of one.
+pub fn check_file(path: &Path) -> Vec<Fault> {
+    check_files(&[path.to_owned()])
+}
+
+/// Whether a file is one of limits, going by the sections in it: a file of anything else has none of them.
+pub fn is_shaping(text: &str) -> bool {
+    file::has_sections(text)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::rate::Meter;
+    use std::time::Duration;
+
     use super::*;
     use crate::address::Domain;
+    use crate::config::Timeouts;
     use crate::site::Exchange;
 
     fn tables(text: &str) -> Tables {
@@ -417,47 +282,5 @@ mod tests {
         assert_eq!(shaping.replies_of("workspace"), "google");
         assert_eq!(shaping.replies_of("google"), "google");
         assert_eq!(shaping.replies_of("nobody"), "nobody");
-    }
-
-    const P: &str = "[provider.p]\nmx = [\".p.test\"]\n";
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_spent_of_a_total_that_stays_is_spent() {
-        let before =
-            shaping(&format!("{P}messages_total = [\"1/h\", \"5/day burst 5\"]\nsessions_total = 2\n"));
-        let old = before.ceilings(Some("p"));
-        old.messages[0].take().unwrap();
-        let after = before.changed(tables(&format!(
-            "{P}messages_total = [\"1/h\", \"7/day burst 5\"]\nsessions_total = 2\n"
-        )));
-        let new = after.ceilings(Some("p"));
-        assert!(Arc::ptr_eq(&new.messages[0], &old.messages[0]));
-        assert!(Arc::ptr_eq(new.sessions.as_ref().unwrap(), old.sessions.as_ref().unwrap()));
-        new.messages[0].take().unwrap_err();
-        new.messages[1].take().expect_err("a new rate gives nothing on credit");
-        let same = after.changed(tables(&format!(
-            "{P}messages_total = [\"1/h\", \"7/day burst 5\"]\nsessions_total = 2\nidle = \"1s\"\n"
-        )));
-        assert!(Arc::ptr_eq(&same.ceilings(Some("p")), &new), "nothing was said about totals");
-    }
-
-    #[tokio::test]
-    async fn open_sessions_count_against_a_total_that_has_changed() {
-        let total = |count: u32| tables(&format!("{P}sessions_total = {count}\n"));
-        let four = Shaping::new(total(4), None, Credit::Full);
-        let permits = four.ceilings(Some("p")).sessions.clone().unwrap();
-        let mut open: Vec<_> = (0..3).map(|_| permits.clone().try_acquire_owned().unwrap()).collect();
-        let two = four.changed(total(2));
-        let permits = two.ceilings(Some("p")).sessions.clone().unwrap();
-        assert_eq!(permits.available_permits(), 0);
-        for free in [0, 1, 2] {
-            open.pop();
-            // The one that is owed is taken back by a task.
-            tokio::task::yield_now().await;
-            tokio::task::yield_now().await;
-            assert_eq!(permits.available_permits(), free);
-        }
-        let three = two.changed(total(3));
-        assert_eq!(three.ceilings(Some("p")).sessions.as_ref().unwrap().available_permits(), 3);
     }
 }

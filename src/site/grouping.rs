@@ -1,6 +1,7 @@
 //! What makes a site of servers: whose they are, and which domains keep a site to themselves.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crate::address::Domain;
 
@@ -23,24 +24,12 @@ impl Grouping {
     /// The site of `domain`, whose servers these are.
     pub fn site(&self, domain: &Domain, mut exchanges: Vec<Exchange>, implicit: bool) -> Site {
         sort(&mut exchanges);
-        self.sorted_site(self.own(domain), exchanges, implicit)
+        let provider = self.provider(&exchanges);
+        Site::new(exchanges, provider, implicit, self.own(domain))
     }
 
-    /// As [`Self::site`], of servers in order.
-    pub(super) fn sorted_site(
-        &self,
-        own_limits_of: Option<Domain>,
-        exchanges: Vec<Exchange>,
-        implicit: bool,
-    ) -> Site {
-        let of_exchanges = || super::sites::site_name(&exchanges);
-        Site {
-            name: own_limits_of.as_ref().map_or_else(of_exchanges, ToString::to_string),
-            provider: self.providers.of(exchanges.iter().map(|exchange| &exchange.host)),
-            exchanges,
-            implicit,
-            own_limits_of,
-        }
+    pub(super) fn provider(&self, exchanges: &[Exchange]) -> Option<Arc<str>> {
+        self.providers.of(exchanges.iter().map(|exchange| &exchange.host))
     }
 }
 

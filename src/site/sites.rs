@@ -35,10 +35,10 @@ impl Sites {
         }
     }
 
-    /// From now on sites are made by `grouping`; those that exist stay as they are for those who have them.
+    /// From now on sites are made by `grouping`. One that would come out the same is still the same, so
+    /// that nobody has two for one set of servers.
     pub(super) fn regroup(&self, grouping: Grouping) {
         *self.grouping.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(grouping);
-        self.known.clear();
     }
 
     /// The one site of these servers, for `domain`.
@@ -52,19 +52,36 @@ impl Sites {
             self.known.retain(|_, site| site.strong_count() > 0);
             self.sweep_at.store(self.known.len().max(SITES_MIN) * 2, Relaxed);
         }
-        let make = || Arc::new(grouping.sorted_site(own, exchanges, implicit));
+        let provider = grouping.provider(&exchanges);
+        let make = |provider| Arc::new(Site::new(exchanges, provider, implicit, own));
         match self.known.entry(key) {
-            Entry::Occupied(mut held) => held.get().upgrade().unwrap_or_else(|| {
-                let site = make();
-                held.insert(Arc::downgrade(&site));
-                site
-            }),
+            Entry::Occupied(mut held) => {
+                let known = held.get().upgrade().filter(|known| known.provider == provider);
+                known.unwrap_or_else(|| {
+                    let site = make(provider);
+                    held.insert(Arc::downgrade(&site));
+                    site
+                })
+            }
             Entry::Vacant(space) => {
-                let site = make();
+                let site = make(provider);
                 space.insert(Arc::downgrade(&site));
                 site
             }
         }
+    }
+}
+
+impl Site {
+    pub(super) fn new(
+        exchanges: Vec<Exchange>,
+        provider: Option<Arc<str>>,
+        implicit: bool,
+        own_limits_of: Option<Domain>,
+    ) -> Self {
+        let of_exchanges = || site_name(&exchanges);
+        let name = own_limits_of.as_ref().map_or_else(of_exchanges, ToString::to_string);
+        Self { name, exchanges, provider, implicit, own_limits_of }
     }
 }
 
@@ -82,7 +99,7 @@ fn ranked(exchanges: &[Exchange]) -> Vec<(u16, Domain)> {
 }
 
 /// A name for people, from hosts in order.
-pub(super) fn site_name(exchanges: &[Exchange]) -> String {
+fn site_name(exchanges: &[Exchange]) -> String {
     const OCTETS_MAX: usize = 100;
     let hosts: Vec<&str> = exchanges.iter().map(|exchange| exchange.host.as_str()).collect();
     let Some((&first, others)) = hosts.split_first() else { return String::new() };

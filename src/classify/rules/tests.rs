@@ -80,10 +80,9 @@ fn a_users_rule_comes_before_and_takes_the_place_of_a_shipped_one() {
     assert_eq!(landed(&rules, None, "450 Greylisted"), Some("mine"));
     assert_eq!(landed(&rules, None, "450 greylisting in action"), None, "the shipped one is out");
     assert_eq!(landed(&rules, None, "450 go away for now"), Some("greylisted"));
-    // A later file comes first.
-    let again = rule("later", "text = \"greylisted\"\nclass = \"policy\"\nsamples = [\"450 greylisted\"]");
-    let files = [(Path::new("b.toml"), again.as_str())];
-    let rules = Rules::read(&files).unwrap();
+    // A later file comes first, also where it takes all that a rule of an earlier one could.
+    let later = rule("later", "text = \"greylist\"\nclass = \"policy\"\nsamples = [\"450 greylist\"]");
+    let rules = Rules::read(&[(Path::new("a.toml"), &mine), (Path::new("b.toml"), &later)]).unwrap();
     assert_eq!(landed(&rules, None, "450 Greylisted"), Some("later"));
 }
 
