@@ -33,7 +33,7 @@
 //! [`suppression`] (who must not be mailed), [`site`] (MX routes, sites, providers), [`shaping`] (limits).
 //!
 //! Work: [`message`], [`smtp`], [`egress`], [`scheduler`], [`feedback`], [`journal`], wired by [`engine`]
-//! and shown to a person by [`cli`]. Beside them [`world`], a simulated internet that knows none of them.
+//! explained while it runs by [`control`], and shown to a person by [`cli`]. Beside them [`world`], a simulated internet that knows none of them.
 //!
 //! # What always holds
 //! - Every row of a list ends in exactly one disposition; the sum is checked ([`metrics::Totals::check`]).
@@ -49,6 +49,7 @@ pub mod campaign;
 pub mod classify;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod egress;
 pub mod engine;
 pub mod envelope;

@@ -91,7 +91,7 @@ pub struct Progress {
     pub elapsed_secs: f64,
     /// Largest first.
     pub providers: Vec<ProviderLine>,
-    /// Why nothing moves, where that is meant: the start time, the next retry.
+    /// Why nothing moves, or not all that could: the start time, paths that rest, a pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<String>,
 }

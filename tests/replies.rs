@@ -111,6 +111,7 @@ fn every_sample_lands_on_its_rule() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn google() {
     hold(&[
         ("google", "CONTENT: 421 4.7.28 Gmail has detected an unusual rate of unsolicited mail originating from your IP address [192.0.2.1].", RateLimited, Path, Again, "slow 0.5"),
@@ -149,6 +150,7 @@ fn google() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn yahoo() {
     hold(&[
         ("yahoo", "MAIL: 421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred due to unexpected volume or user complaints - 4.16.55.1", PoorReputation, Path, Again, "suspend 120m resume 0.25"),
@@ -172,6 +174,7 @@ fn yahoo() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn microsoft() {
     hold(&[
         ("outlook", "GREETING: 421 RP-001 (BAY004-MC1F2) Unfortunately, some messages from 192.0.2.1 weren't sent.", RateLimited, Path, Again, "slow 0.5"),
@@ -202,6 +205,7 @@ fn microsoft() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn other_providers() {
     hold(&[
         ("apple", "RCPT: 421 4.7.1 Messages to user@example.test deferred due to excessive volume.", RateLimited, Path, Again, "slow 0.5"),
@@ -237,6 +241,7 @@ fn other_providers() {
 }
 
 #[test]
+#[rustfmt::skip]
 fn any_provider() {
     hold(&[
         ("", "RCPT: 450 4.2.0 <user@example.test>: Recipient address rejected: Greylisted, see http://postgrey.schweikert.ch/help/example.test.html", Greylisted, Recipient, Again, ""),
@@ -265,6 +270,7 @@ fn any_provider() {
 
 /// What the classifier of another engine made of these is why its users lost live recipients.
 #[test]
+#[rustfmt::skip]
 fn replies_that_are_often_misread() {
     hold(&[
         ("google", "RCPT: 450 4.2.1 The user you are trying to contact is receiving mail at a rate that prevents additional messages from being delivered.", RecipientRate, Recipient, Again, ""),
@@ -279,6 +285,73 @@ fn replies_that_are_often_misread() {
         ("yahoo", "CONTENT: 554 30 Sorry, your message to user@example.test cannot be delivered. This mailbox is disabled (554.30)", InactiveMailbox, Recipient, Suppress, ""),
         ("", "CONTENT: 554 Quota exceeded (mailbox for user is full)", MailboxFull, Recipient, Bounce, ""),
         ("outlook", "RCPT: 550 5.5.0 Requested action not taken: mailbox unavailable", UnknownUser, Recipient, Suppress, ""),
+    ]);
+}
+
+/// Who has to look: at DNS and keys, at a block list, at a provider's form.
+#[test]
+#[rustfmt::skip]
+fn a_person_hears_of_what_needs_one() {
+    let rules = Rules::shipped();
+    for (provider, line) in [
+        ("google", "CONTENT: 421 4.7.28 Gmail has detected this message exceeded its quota for sending messages with the same Message-ID."),
+        ("google", "CONTENT: 550 5.7.26 This mail has been blocked because the sender is unauthenticated."),
+        ("google", "CONTENT: 421 4.7.0 Our system has detected that this message is suspicious due to the very low reputation of the sending IP address."),
+        ("google", "CONTENT: 550 5.7.1 Our system has detected that this message is likely suspicious due to the very low reputation of the sending domain."),
+        ("yahoo", "MAIL: 553 5.7.2 [TSS09] All messages from 192.0.2.1 will be permanently deferred; Retrying will NOT succeed."),
+        ("outlook", "MAIL: 550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent, since part of their network is on our block list (S3150)."),
+        ("outlook", "CONTENT: 550 5.7.515 Access denied, sending domain EXAMPLE.TEST does not meet the required authentication level."),
+        ("mimecast", "RCPT: 451 Internal resources are temporarily unavailable"),
+        ("proofpoint", "GREETING: 554 Blocked - see https://ipcheck.proofpoint.com/?ip=192.0.2.1"),
+        ("", "RCPT: 554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org"),
+    ] {
+        assert!(verdict(&rules, provider, line).alert, "{provider}: {line}");
+    }
+}
+
+/// Provider, reply, and the shortest and longest wait in minutes that the field gives.
+#[test]
+#[rustfmt::skip]
+fn recipients_wait_as_long_as_the_provider_asks() {
+    let rules = Rules::shipped();
+    for (provider, line, least, most) in [
+        ("outlook", "GREETING: 421 RP-001 Unfortunately, some messages from 192.0.2.1 weren't sent.", 15, 30),
+        ("outlook", "MAIL: 451 4.7.650 The mail server [192.0.2.1] has been temporarily rate limited due to IP reputation.", 15, 30),
+        ("office365", "MAIL: 451 4.7.500 Server busy. Please try again later from [192.0.2.1].", 15, 30),
+        ("apple", "RCPT: 421 4.7.1 Messages to user@example.test deferred due to excessive volume.", 15, 15),
+        ("comcast", "MAIL: 421 4.1.0 192.0.2.1 Throttled - try again later. #RL000010", 5, 5),
+        ("yahoo", "MAIL: 421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", 120, 240),
+        ("yahoo", "MAIL: 421 4.7.0 [TSS05] Messages from 192.0.2.1 temporarily deferred", 120, 240),
+        ("", "RCPT: 450 4.2.0 <user@example.test>: Recipient address rejected: Greylisted", 5, 10),
+    ] {
+        match verdict(&rules, provider, line).recipient {
+            RecipientAction::RetryAfter(wait) => {
+                assert!((least..=most).contains(&(wait.as_secs() / 60)), "{provider}: {line}: {wait:?}");
+            }
+            other => panic!("{provider}: {line}: {other:?}"),
+        }
+    }
+}
+
+/// One word, two meanings: the stage or the word beside it decides.
+#[test]
+#[rustfmt::skip]
+fn the_same_words_about_sender_and_recipient() {
+    hold(&[
+        ("", "MAIL: 550 5.1.8 <bounce@example.test>: Sender address rejected: Domain not found", SenderRefused, SendingDomain, Again, "pause domain"),
+        ("", "RCPT: 550 5.1.2 <user@example.test>: Recipient address rejected: Domain not found", BadDomain, Recipient, Bounce, ""),
+        ("", "RCPT: 550 5.1.0 sender address does not exist", SenderRefused, SendingDomain, Again, ""),
+        ("", "RCPT: 550 5.1.1 recipient address does not exist", UnknownUser, Recipient, Suppress, ""),
+        // A source on a list, and a domain or a link on one.
+        ("", "RCPT: 554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using bl.example.test", SourceListed, Source, Again, "take out"),
+        ("", "MAIL: 554 5.7.1 Service unavailable; Sender address [bounce@example.test] blocked using dbl.spamhaus.org", DomainReputation, SendingDomain, Again, "pause domain"),
+        ("", "CONTENT: 554 5.7.1 Message contains a URL listed in multi.surbl.org", SpamContent, Message, Bounce, ""),
+        // Before its content nobody has seen a message.
+        ("", "CONTENT: 550 5.7.1 suspected spam", SpamContent, Message, Bounce, ""),
+        ("", "RCPT: 550 5.7.1 suspected spam", PoorReputation, Path, Again, "suspend"),
+        // Ours to send, theirs to store.
+        ("", "RCPT: 450 4.7.1 sending quota exceeded", RateLimited, Path, Again, "slow"),
+        ("", "RCPT: 452 4.2.2 mailbox quota exceeded", MailboxFull, Recipient, Again, ""),
     ]);
 }
 

@@ -52,7 +52,7 @@ greylist = { delay = "200ms" }
 mx = [{ host = "mx.grey.test" }]
 "#;
 
-const SETTINGS: &str = "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\nmessages_per_session = 1000\nsessions = 3\n";
+const SETTINGS: &str = "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\nmessages_per_session = 1000\nsessions = 3\ngreylist = \"300ms\"\n";
 const INVALID: u64 = 60;
 const DUPLICATE: u64 = 50;
 const SUPPRESSED: u64 = 40;

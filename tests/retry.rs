@@ -13,7 +13,8 @@ use postroad::metrics::Report;
 use postroad::outcome::Disposition;
 use support::{PATIENCE, Stage, list};
 
-const SETTINGS: &str = "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\n";
+const SETTINGS: &str =
+    "[shaping.default]\nmessages = \"unlimited\"\nconnections = \"unlimited\"\ngreylist = \"1s\"\n";
 /// How much later than its time an attempt may come on a busy machine.
 const LATE: Duration = Duration::from_secs(2);
 

@@ -18,7 +18,7 @@
 //! | authentication, sender-refused | sending-domain | retry | pause domain 1h | yes |
 //! | tls-required | path | retry | | yes |
 //! | credentials-refused | path | retry | suspend 1h resume 1 | yes |
-//! | system-trouble | path | retry | | |
+//! | system-trouble | path; message on 5yz without a rule | retry; bounce on 5yz without a rule | | |
 //! | closing, protocol | session | retry | | |
 //! | unclassified-permanent | by stage | bounce | | |
 //! | unclassified-transient | by stage | retry | | |

@@ -49,6 +49,8 @@ struct Conditions {
 /// What is asked of every rule.
 struct Question<'a> {
     provider: Option<u16>,
+    /// It may be any provider.
+    is_anyone: bool,
     stage: Stage,
     reply: &'a Reply,
 }
@@ -112,8 +114,17 @@ impl Matcher {
     /// The first of `rules`, those this was made of, that fits a refusal.
     pub fn first(&self, rules: &[Rule], provider: Option<&str>, stage: Stage, reply: &Reply) -> Option<u16> {
         let provider = provider.and_then(|name| self.providers.get(name).copied());
-        let question = Question { provider, stage, reply };
-        let mut first = self.first_without_text(rules, &question);
+        self.first_to(rules, &Question { provider, is_anyone: false, stage, reply })
+    }
+
+    /// The first that fits by its text, whichever provider it is of.
+    pub fn first_by_text(&self, rules: &[Rule], stage: Stage, reply: &Reply) -> Option<u16> {
+        self.first_to(rules, &Question { provider: None, is_anyone: true, stage, reply })
+    }
+
+    fn first_to(&self, rules: &[Rule], question: &Question<'_>) -> Option<u16> {
+        let reply = question.reply;
+        let mut first = self.first_without_text(rules, question);
         let folded = Folded::new(reply);
         for found in self.fragments.find_overlapping_iter(folded.octets()) {
             for candidate in &self.candidates[found.pattern()] {
@@ -121,7 +132,7 @@ impl Matcher {
                     break;
                 }
                 let rule = &rules[usize::from(candidate.rule)];
-                if self.is_for(candidate.rule, rule, &question)
+                if self.is_for(candidate.rule, rule, question)
                     && rule.texts[usize::from(candidate.text)].fits(folded.octets())
                 {
                     first = Some(candidate.rule);
@@ -150,7 +161,8 @@ impl Matcher {
     fn is_for(&self, number: u16, rule: &Rule, question: &Question<'_>) -> bool {
         let conditions = &self.conditions[usize::from(number)];
         let is_provider = conditions.providers.is_empty()
-            || question.provider.is_some_and(|provider| conditions.providers.contains(&provider));
+            || question.provider.is_some_and(|provider| conditions.providers.contains(&provider))
+            || question.is_anyone && !rule.texts.is_empty();
         is_provider && conditions.stages & bit(question.stage) != 0 && rule.codes.fit(question.reply)
     }
 }

@@ -39,8 +39,10 @@ fn whole(word: &str, normal: &mut String) {
     {
         let is_normal = matches!(inner, "ip" | "id");
         normal.push_str(if is_normal { word } else { "<address>" });
+    } else if let Some((url, _)) = word.split_once('?').filter(|_| word.contains("://")) {
+        whole(url, normal);
     } else if word.contains("://") {
-        pieces(word.split('?').next().unwrap_or(word), normal);
+        pieces(word, normal);
     } else if word.contains('@') {
         normal.push_str("<address>");
     } else {

@@ -264,7 +264,10 @@ impl Rules {
             let class = if is_accepted { Class::Accepted } else { Class::Protocol };
             return by_class(class, By::Code, stage, reply);
         }
-        if let Some(number) = self.matcher.first(&self.rules, provider, stage, reply) {
+        let known = self.matcher.first(&self.rules, provider, stage, reply);
+        // A host that nobody knows may be a large provider's all the same: its words tell.
+        let by_text = || self.matcher.first_by_text(&self.rules, stage, reply);
+        if let Some(number) = known.or_else(|| provider.is_none().then(by_text).flatten()) {
             let rule = &self.rules[usize::from(number)];
             return Verdict {
                 class: rule.class,
@@ -327,10 +330,18 @@ fn in_order(mut rules: Vec<Rule>) -> Vec<Rule> {
 /// What a class says where no rule does.
 fn by_class(class: Class, by: By, stage: Stage, reply: &Reply) -> Verdict {
     let defaults = class.defaults();
+    // Trouble that a server calls permanent, without a rule that knows better: it refuses this message
+    // (RFC 3463 §3.4: 5.3.x), and would again.
+    let is_final = class == Class::SystemTrouble && reply.severity() == Severity::Permanent;
+    let (scope, recipient) = match is_final {
+        true => (Scope::Message, RecipientAction::Bounce),
+        false if class.is_unclassified() => (registry::scope_of_stage(stage), defaults.recipient),
+        false => (defaults.scope, defaults.recipient),
+    };
     Verdict {
         class,
-        scope: if class.is_unclassified() { registry::scope_of_stage(stage) } else { defaults.scope },
-        recipient: bounded(defaults.recipient, false, stage, reply),
+        scope,
+        recipient: bounded(recipient, false, stage, reply),
         measure: defaults.measure,
         threshold: None,
         alert: defaults.alert,

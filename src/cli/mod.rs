@@ -2,6 +2,7 @@
 //!
 //! Only here do errors become text for a person and an exit code. Settings are read once and handed on.
 
+mod adjust;
 mod cancel;
 mod classify;
 mod config;
@@ -21,6 +22,8 @@ mod status;
 mod summary;
 mod time;
 mod warmup;
+mod why;
+mod words;
 pub mod world;
 
 use std::fmt::Display;
@@ -103,6 +106,8 @@ enum Command {
     Status(status::Arguments),
     Resume(resume::Arguments),
     Cancel(cancel::Arguments),
+    Why(why::Arguments),
+    Adjust(adjust::Arguments),
     Classify(classify::Arguments),
     Replies(replies::Arguments),
     Rules(rules::Arguments),
@@ -126,6 +131,8 @@ pub fn main() -> ExitCode {
         Command::Status(command) => status::run(&arguments.common, &command),
         Command::Resume(command) => resume::run(&arguments.common, &command),
         Command::Cancel(command) => cancel::run(&arguments.common, &command),
+        Command::Why(command) => why::run(&arguments.common, &command),
+        Command::Adjust(command) => adjust::run(&arguments.common, &command),
         Command::Classify(command) => classify::run(&arguments.common, &command),
         Command::Replies(command) => replies::run(&arguments.common, &command),
         Command::Rules(command) => rules::run(&arguments.common, &command),

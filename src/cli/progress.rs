@@ -163,7 +163,7 @@ fn counts(progress: &Progress, speed: &Speed) -> String {
         text.push_str(&format!("  {} left", clock(left.as_secs_f64())));
     }
     if let Some(reason) = &progress.waiting_for {
-        text.push_str(&format!("  waiting for {reason}"));
+        text.push_str(&format!("  {reason}"));
     }
     text
 }
@@ -261,7 +261,7 @@ mod tests {
         let mut waiting = progress(1.0, 100, 900);
         let mut speed = Speed::default();
         speed.see(&waiting);
-        waiting.waiting_for = Some("09:00".into());
+        waiting.waiting_for = Some("waiting for 09:00".into());
         let line = plain(&waiting, &speed);
         assert!(line.ends_with("waiting for 09:00") && !line.contains("left"), "{line}");
     }

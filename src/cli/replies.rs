@@ -96,7 +96,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
 }
 
 /// The reply as it came; `None` where there was none.
-fn replied(evidence: &Evidence) -> Option<Reply> {
+pub(super) fn replied(evidence: &Evidence) -> Option<Reply> {
     let enhanced = evidence.enhanced.map(|code| format!("{code} ")).unwrap_or_default();
     Reply::new(evidence.code, &format!("{enhanced}{}", evidence.text))
 }
@@ -137,25 +137,25 @@ fn as_json(rules: &Rules, key: &Key, group: &Group) -> serde_json::Value {
 }
 
 /// The providers of the sites that a journal names.
-struct Sites {
+pub(super) struct Sites {
     shaping: Shaping,
     providers: Providers,
     by_id: HashMap<SiteId, Option<Arc<str>>>,
 }
 
 impl Sites {
-    fn new(node: &Node) -> Self {
+    pub(super) fn new(node: &Node) -> Self {
         let shaping = Shaping::new(node.shaping.clone(), None, Credit::Full);
         Self { shaping, providers: node.shaping.grouping().providers, by_id: HashMap::new() }
     }
 
-    fn name(&mut self, id: SiteId, name: &str) {
+    pub(super) fn name(&mut self, id: SiteId, name: &str) {
         let hosts = hosts(name);
         let provider = self.providers.of(&hosts);
         self.by_id.insert(id, provider.map(|name| Arc::from(self.shaping.replies_of(&name))));
     }
 
-    fn provider(&self, id: SiteId) -> Option<Arc<str>> {
+    pub(super) fn provider(&self, id: SiteId) -> Option<Arc<str>> {
         self.by_id.get(&id).cloned().flatten()
     }
 }

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use super::{Common, Exit, named_run, say, time};
 use crate::campaign::run::Run;
 use crate::campaign::spool::Spool;
+use crate::control::client;
+use crate::control::protocol::{Reply, Request};
 use crate::journal::{self, Line};
 use crate::metrics::Totals;
 use crate::outcome::Disposition;
@@ -31,6 +33,9 @@ struct Status {
     import_done: bool,
     totals: Totals,
     deferrals: u64,
+    /// What holds mail, if an engine is at work and something does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<String>,
 }
 
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
@@ -44,7 +49,16 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
         }
         return Ok(Exit::Done);
     }
-    let status = status(&named_run(&node, arguments.run.as_deref())?)?;
+    let run = named_run(&node, arguments.run.as_deref())?;
+    let mut status = status(&run)?;
+    if status.state == "running" {
+        // Without an answer the rest is as true.
+        let reply = client::ask(&node.state, &run, &Request::Campaign);
+        status.held = reply.ok().and_then(|reply| match reply {
+            Reply::Campaign(report) => report.held,
+            _ => None,
+        });
+    }
     if common.json {
         say(serde_json::json!({ "status": status }))?;
     } else {
@@ -83,6 +97,7 @@ fn status(run: &Run) -> anyhow::Result<Status> {
         import_done,
         totals,
         deferrals,
+        held: None,
     })
 }
 
@@ -117,6 +132,9 @@ fn text(status: &Status) -> String {
     let so_far = if status.import_done { "" } else { "   so far: the list is not read to its end" };
     let _ = writeln!(text, "  {:<12} {:>12}{so_far}", "rows", status.totals.rows);
     let _ = writeln!(text, "  {} deferrals", status.deferrals);
+    if let Some(held) = &status.held {
+        let _ = writeln!(text, "  {held}; `postroad why` says more");
+    }
     if status.state == "stopped" {
         let _ = writeln!(text, "  go on with `postroad resume {}`", status.run);
     }

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod limits;
 pub mod policy;
 pub mod source;
+pub mod stamp;
 pub mod units;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::shaping::Tables;
 pub use fault::Fault;
 pub use limits::{Timeouts, TlsPolicy};
 pub use source::{Mechanism, RelayTls, Source};
+pub use stamp::Stamp;
 pub use units::{Rate, duration};
 
 /// The file that is read when none is named.

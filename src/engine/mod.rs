@@ -11,7 +11,9 @@
 //! transactions; let those in flight finish within a deadline; leave the rest to `resume`.
 
 pub mod content;
+mod held;
 mod import;
+mod lookout;
 mod recover;
 mod sources;
 
@@ -30,15 +32,16 @@ use crate::campaign::run::{Run, RunLock};
 use crate::campaign::spool::Spool;
 use crate::classify::Rules;
 use crate::config::Node;
+use crate::control::{self, Desk, Door};
 use crate::egress::{self, Egress, Pool};
 use crate::envelope::Verp;
 use crate::feedback::{self, Feedback, Suppressor};
-use crate::journal::{Inflight, Line, Writer};
+use crate::journal::{Inflight, Line, NameKind, Writer};
 use crate::message::composer::Composer;
 use crate::metrics::{InDoubtLine, JournalLine, Progress, Report, Totals};
 use crate::outcome::{Disposition, InDoubtPolicy};
 use crate::policy::{self, Policy, Tempo};
-use crate::pull::{Handle, Message};
+use crate::pull::Message;
 use crate::retry::Schedule;
 use crate::scheduler;
 use crate::shaping::rate::{Credit, Pace};
@@ -47,7 +50,9 @@ use crate::site::{Resolver, ResolverSettings};
 use crate::smtp::Reach;
 use crate::smtp::tls::TlsConnectors;
 use crate::suppression::Suppression;
+use held::Held;
 use import::Import;
+use lookout::{Lookout, ReplyFiles};
 
 /// How long what is in flight may take to finish once the run is stopped.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -55,9 +60,6 @@ const DRAIN: Duration = Duration::from_secs(30);
 const BY_REPLIES: &str = "by_replies.csv";
 /// How often the counts are looked at for the end of the run.
 const END_CHECK: Duration = Duration::from_millis(20);
-/// How often suppression lists and the cancel mark are looked at: what arrives there stops what has not
-/// been sent within a second.
-const WATCH: Duration = Duration::from_millis(400);
 
 /// Why a run cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +119,7 @@ pub struct Watch {
     writer: Arc<Writer>,
     inflight: Arc<Inflight>,
     feedback: Feedback,
+    held: Arc<Held>,
     stop: CancellationToken,
     began: Instant,
     start_at: SystemTime,
@@ -195,6 +198,10 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
         campaign_pace: manifest.limits.messages.as_ref().map(|rate| Arc::new(Pace::new(rate, credit))),
         credit,
     }));
+    for (number, source) in (0..).zip(policy.sources()) {
+        let named = writer.name(NameKind::Source, number, source).await;
+        named.map_err(|error| EngineError::Journal(error.to_string()))?;
+    }
     // Last of what can fail: from here on there are threads and tasks to be wound down.
     let import = Import::start(opened, &run, &spool, &suppression, segments)?;
     let feedback_task = tokio::spawn(feedback::run(
@@ -228,27 +235,55 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
         scheduler_handle.clone(),
         scheduler_inboxes,
     ));
-    let looked_after = LookedAfter { suppression, shaping, resolver: resolver.clone(), run: run.clone() };
-    let watch_task = tokio::spawn(look_after(looked_after, scheduler_handle.clone(), stop.clone()));
+    let lookout = Lookout {
+        suppression,
+        shaping,
+        replies: ReplyFiles::new(node.reply_files.clone(), &policy),
+        resolver: resolver.clone(),
+        run: run.clone(),
+        faults: Arc::default(),
+    };
+    let reload = lookout.clone();
+    let watch_task = tokio::spawn(lookout.watch(scheduler_handle.clone(), stop.clone()));
     let watch_stop = stop.clone();
     let watch = Watch {
         spool,
         writer,
         inflight: recovered.inflight,
         feedback,
+        held: Arc::new(Held::new(&policy)),
         stop,
         began: Instant::now(),
         start_at,
     };
+    let mut tasks = vec![scheduler_task, watch_task, tokio::spawn(policy.clone().keep(watch_stop.clone()))];
+    match Door::open(&node.state, &run.id) {
+        Ok(door) => {
+            let watch = watch.clone();
+            let desk = Desk {
+                run: run.id.clone(),
+                policy: policy.clone(),
+                scheduler: scheduler_handle,
+                resolver,
+                progress: Box::new(move || watch.progress()),
+                reload: Arc::new(move || reload.reload()),
+                start_at,
+            };
+            tasks.push(tokio::spawn(control::serve(door, desk, watch_stop)));
+        }
+        Err(error) => warnings.push(format!(
+            "this run cannot be asked (`postroad why`) nor told (`postroad adjust`) anything: no socket: {error}"
+        )),
+    }
     Ok(Running {
         watch,
         run,
         lock,
         import,
         egress,
-        policy: policy.clone(),
+        policy,
         finish,
-        tasks: vec![scheduler_task, watch_task, tokio::spawn(policy.keep(watch_stop))],
+        tasks,
         feedback_task,
         began_at,
         delivered_before: recovered.delivered,
@@ -296,7 +331,10 @@ impl Watch {
     }
 
     fn waiting_for(&self) -> Option<String> {
-        (SystemTime::now() < self.start_at).then(|| format!("the start at {}", written(self.start_at)))
+        if SystemTime::now() < self.start_at {
+            return Some(format!("waiting for the start at {}", written(self.start_at)));
+        }
+        self.held.line()
     }
 }
 
@@ -384,7 +422,7 @@ impl Running {
             deferrals: counters.deferrals,
             in_doubt: if counters.in_doubt + counters.resends == 0 { Vec::new() } else { self.in_doubt()? },
             providers: self.watch.feedback.lines(),
-            warnings: self.warnings.clone(),
+            warnings: self.warnings.iter().cloned().chain(self.policy.alerts()).collect(),
             journal: self.journal_line(),
             messages_per_second: (counters.delivered - self.delivered_before) as f64 / seconds,
         })
@@ -419,53 +457,6 @@ impl Running {
             });
         }
         Ok(named)
-    }
-}
-
-/// What may change while a run is under way.
-#[derive(Clone)]
-struct LookedAfter {
-    suppression: Arc<Suppression>,
-    shaping: Arc<shaping::Live>,
-    resolver: Arc<Resolver>,
-    run: Run,
-}
-
-impl LookedAfter {
-    /// Reads again what has changed; whether the run is cancelled. Blocks.
-    fn look(&self) -> bool {
-        if let Err(error) = self.suppression.reload_if_changed() {
-            tracing::warn!(%error, "a suppression list cannot be read; what it said before holds");
-        }
-        match self.shaping.reload_if_changed() {
-            Ok(false) => {}
-            Ok(true) => {
-                tracing::info!("the limits have changed");
-                self.resolver.regroup(self.shaping.current().tables().grouping());
-            }
-            Err(faults) => {
-                let faults = crate::config::fault::listed(&faults);
-                tracing::warn!("the limits cannot be read again; what was said before holds:\n{faults}");
-            }
-        }
-        self.run.is_cancelled()
-    }
-}
-
-/// Looks after lists of suppression, limits, and the mark of a cancel.
-async fn look_after(looked_after: LookedAfter, scheduler: Handle, stop: CancellationToken) {
-    let mut cancelled = false;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(WATCH) => {}
-        }
-        let looked_after = looked_after.clone();
-        let looked = tokio::task::spawn_blocking(move || looked_after.look());
-        if looked.await.unwrap_or(false) && !cancelled {
-            cancelled = true;
-            scheduler.send(Message::Cancel).await;
-        }
     }
 }
 

@@ -139,6 +139,8 @@ struct Task {
     /// Of the group at hand, in its order.
     verdicts: Vec<Verdict>,
     recourses: Vec<Recourse>,
+    /// Records handed to the journal so far.
+    appended: u64,
 }
 
 /// Runs until told to finish and nothing waits, or until the journal fails.
@@ -154,6 +156,7 @@ pub async fn run(setup: Setup, inboxes: Inboxes) {
         retries: Vec::new(),
         verdicts: Vec::with_capacity(GROUP),
         recourses: Vec::with_capacity(GROUP),
+        appended: 0,
     };
     let mut group = Vec::with_capacity(GROUP);
     loop {
@@ -166,7 +169,7 @@ pub async fn run(setup: Setup, inboxes: Inboxes) {
                 }
             }
             Some(settled) = settled.recv() => task.settled(settled).await,
-            () = finish.cancelled() => return,
+            () = finish.cancelled() => return task.finish().await,
         }
     }
 }
@@ -250,13 +253,22 @@ impl Task {
             let suppressed = recourses.iter().zip(group).zip(&*verdicts);
             let suppressed =
                 suppressed.filter(|((recourse, _), _)| recourse.action == RecipientAction::Suppress);
-            suppressor
-                .write(suppressed.map(|((_, outcome), verdict)| (outcome.entry.recipient, verdict.class)));
+            let whom = suppressed.map(|((_, outcome), verdict)| (outcome.entry.recipient, verdict.class));
+            suppressor.take(whom, self.appended + group.len() as u64);
         }
     }
 
-    /// Writes down what policy has changed.
+    /// Leaves nothing that should be written down.
+    async fn finish(&mut self) {
+        let _ = self.setup.writer.flush().await;
+        self.tell().await;
+    }
+
+    /// Writes down what policy has changed, and whom no campaign is to mail again.
     async fn tell(&mut self) {
+        if let Some(suppressor) = &mut self.setup.suppressor {
+            suppressor.write(*self.setup.writer.written().borrow());
+        }
         for event in self.setup.policy.take_events() {
             let text = event.to_string();
             if event.alert {
@@ -286,6 +298,7 @@ impl Task {
 
     async fn append(&mut self) {
         let records = std::mem::replace(&mut self.records, Vec::with_capacity(GROUP));
+        self.appended += records.len() as u64;
         // Where that fails nothing is believed, the slots stay armed, and the engine, which watches the
         // journal, stops.
         let _ = self.setup.writer.append(records).await;

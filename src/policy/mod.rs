@@ -19,10 +19,12 @@
 pub mod breaker;
 pub mod calendar;
 mod event;
+mod explain;
 mod judge;
 pub mod ledger;
 mod memory;
 pub mod party;
+mod person;
 pub mod rate;
 pub mod reputation;
 mod rest;
@@ -41,6 +43,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use event::Event;
+pub use explain::{HoldReport, PathBinding, PathReport, RateReport, RateWord, SessionsReport};
+pub use person::{Adjustment, Kind, Paused, Pinned};
 pub use state::Entrance;
 pub use terms::{Binding, Cause, Hold, Resting, Standing, Terms};
 
@@ -182,6 +186,17 @@ impl Policy {
         self.rules.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Other rules from now on; what the former ones had counted is forgotten.
+    pub fn replace_rules(&self, rules: Rules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        self.state().forget_counts();
+    }
+
+    /// What a person should have heard of.
+    pub fn alerts(&self) -> Vec<String> {
+        self.state().alerts()
+    }
+
     /// Who runs what a path leads to, if that is known.
     fn provider<'a>(&'a self, source: SourceId, site: Option<&'a Site>) -> Option<&'a Arc<str>> {
         match &self.setup.sources.get(usize::from(source.0))?.relay {
@@ -260,9 +275,10 @@ impl Policy {
         let limits = state.paths.get(&path).map(|path| path.limits.clone());
         let is_bound = verdict.class == Class::Greylisted;
         let action = match verdict.recipient {
-            RecipientAction::Retry if is_bound => {
-                let wait = limits.as_ref().map_or(Duration::ZERO, |limits| limits.greylist);
-                RecipientAction::RetryAfter(self.setup.tempo.of(wait))
+            // A rule may know better than the limits how long this greylisting takes.
+            action if is_bound && action == Class::Greylisted.defaults().recipient => {
+                // A limit, and so in the clock's time already.
+                RecipientAction::RetryAfter(limits.as_ref().map_or(Duration::ZERO, |limits| limits.greylist))
             }
             RecipientAction::RetryAfter(wait) => RecipientAction::RetryAfter(self.setup.tempo.of(wait)),
             RecipientAction::Retry if verdict.scope == Scope::Source && self.is_servable(state, path) => {

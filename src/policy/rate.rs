@@ -247,6 +247,11 @@ impl AdaptiveRate {
         self.held = None;
     }
 
+    /// Whether signals have changed it; a pin has not.
+    pub fn is_cut(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Whether something else than the shaping limit holds.
     pub fn is_adjusted(&self) -> bool {
         self.held.is_some() || self.pin.is_some()

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::breaker::{Level, Trip};
 use super::event::Event;
 use super::judge::{Accounts, Judge, Whose, weigh};
+use super::person::Numbers;
 use super::rate::AdaptiveRate;
 use super::rest::Rest;
 use super::terms::{Cause, Hold, Resting, Standing, Terms};
@@ -32,6 +33,9 @@ use crate::site::Site;
 const BREAKER_SLOWS: f64 = 0.5;
 /// Changes that wait to be written down; more are only in the log of what is in force.
 const EVENTS_MAX: usize = 4096;
+
+/// Alerts in a report; more say nothing new.
+const ALERTS_MAX: usize = 50;
 
 /// A provider's number, or that of a site without one, within a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,6 +56,8 @@ pub(super) struct PathState {
     pub accounts: Arc<Accounts>,
     /// What last slowed it.
     pub slowed: Option<Arc<Cause>>,
+    /// What last took sessions from it.
+    pub narrowed: Option<Arc<Cause>>,
     /// The last refusal that was about the sending side.
     pub refused: Option<Arc<Cause>>,
     /// Tasks that serve it; a new one may begin while the old one ends.
@@ -96,8 +102,12 @@ pub(super) struct State {
     pub asleep: HashMap<(SourceId, ProviderId), Rest>,
     /// Names of the sources.
     pub names: Vec<String>,
+    /// Numbers of what is in force, as people were told them.
+    pub numbers: Numbers,
     /// Not yet written down; at most [`EVENTS_MAX`].
     events: Vec<Event>,
+    /// What a person should hear of; at most [`ALERTS_MAX`].
+    alerts: Vec<String>,
     seen: HashMap<(RuleId, Option<PathKey>), Seen>,
 }
 
@@ -127,7 +137,9 @@ impl State {
             learned: HashMap::new(),
             asleep: HashMap::new(),
             names,
+            numbers: Numbers::default(),
             events: Vec::new(),
+            alerts: Vec::new(),
             seen: HashMap::new(),
         }
     }
@@ -149,7 +161,19 @@ impl State {
         std::mem::take(&mut self.events)
     }
 
-    fn changed(&mut self, about: String, what: String, cause: &Arc<Cause>, alert: bool) {
+    pub fn alerts(&self) -> Vec<String> {
+        self.alerts.clone()
+    }
+
+    /// Numbers of rules mean others from now on.
+    pub fn forget_counts(&mut self) {
+        self.seen.clear();
+    }
+
+    pub fn changed(&mut self, about: String, what: String, cause: &Arc<Cause>, alert: bool) {
+        if alert && self.alerts.len() < ALERTS_MAX {
+            self.alerts.push(format!("{about}: {what}; {cause}"));
+        }
         if self.events.len() < EVENTS_MAX {
             self.events.push(Event { at: SystemTime::now(), about, what, cause: cause.clone(), alert });
         }
@@ -221,6 +245,7 @@ impl State {
             capped: None,
             accounts: Arc::new(accounts),
             slowed: None,
+            narrowed: None,
             refused: None,
             lives: 0,
             terms: watch::channel(Terms { sessions: 1, hold: None }).0,
@@ -343,11 +368,12 @@ impl State {
                 if !path.window.narrowed(open.saturating_sub(1).max(1), now) {
                     return false;
                 }
+                path.narrowed = Some(cause.clone());
                 let sessions = path.window.sessions(now);
                 self.publish(key, now);
                 (about_path, format!("{sessions} sessions at once"))
             }
-            Measure::Suspend { lasting, resume } => {
+            Measure::Suspend { lasting, resume } if heard.verdict.scope != Scope::SendingDomain => {
                 let rest =
                     Rest::lasting(Resting::Path, tempo.of(lasting), f64::from(resume), cause.clone(), now);
                 let is_news = path.rest.as_ref().is_none_or(|rest| rest.is_over(now));
@@ -370,9 +396,11 @@ impl State {
                 }
                 (about, format!("taken out for {}", format_duration(lasting)))
             }
-            Measure::PauseDomain(lasting) => {
+            Measure::PauseDomain(lasting) | Measure::Suspend { lasting, .. } => {
+                let resume =
+                    if let Measure::Suspend { resume, .. } = measure { f64::from(resume) } else { 1.0 };
                 let rest =
-                    Rest::lasting(Resting::DomainAtProvider, tempo.of(lasting), 1.0, cause.clone(), now);
+                    Rest::lasting(Resting::DomainAtProvider, tempo.of(lasting), resume, cause.clone(), now);
                 let is_news = provider.rest.as_ref().is_none_or(|rest| rest.is_over(now));
                 provider.rest = Some(Rest::joined(provider.rest.take(), rest, now));
                 self.publish_all(now);
@@ -465,6 +493,7 @@ impl State {
         let mut what = None;
         if working > 0 {
             if path.window.narrowed(working, now) {
+                path.narrowed = Some(cause.clone());
                 what = Some(format!("{} sessions at once", path.window.sessions(now)));
             }
         } else if path.rest.as_ref().is_none_or(|rest| rest.is_over(now)) {
@@ -495,8 +524,10 @@ impl State {
                 // It takes these, and turned another away.
                 path.window.narrowed(open.saturating_sub(1).max(1), now);
             }
-            path.rate.resumed(rest.resume, now);
-            path.pace.set(path.rate.per_second(now));
+            if rest.resume < 1.0 {
+                path.rate.resumed(rest.resume, now);
+                path.pace.set(path.rate.per_second(now));
+            }
         }
         let mut out = provider.out.remove(&key.source);
         if end(&mut out).is_none()
@@ -504,7 +535,12 @@ impl State {
         {
             provider.out.insert(key.source, rest);
         }
-        end(&mut provider.rest);
+        if let Some(rest) = end(&mut provider.rest)
+            && rest.resume < 1.0
+        {
+            provider.rate.resumed(rest.resume, now);
+            provider.pace.set(provider.rate.per_second(now));
+        }
         if let Some(rest) = self.sources.remove(&key.source)
             && end(&mut Some(rest.clone())).is_none()
         {

@@ -36,6 +36,7 @@ pub enum Resting {
 /// What brought a rest or a slower rate about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cause {
+    #[serde(with = "timestamp")]
     pub since: SystemTime,
     /// In words: the breaker's evidence, the cap.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -60,6 +61,22 @@ impl fmt::Display for Cause {
             Some(rule) => write!(f, " ({rule})"),
             None => Ok(()),
         }
+    }
+}
+
+/// A moment as RFC 3339 writes it.
+mod timestamp {
+    use std::time::SystemTime;
+
+    use jiff::Timestamp;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        Timestamp::try_from(*at).map_err(serde::ser::Error::custom)?.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        Timestamp::deserialize(deserializer).map(SystemTime::from)
     }
 }
 

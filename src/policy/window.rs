@@ -157,6 +157,16 @@ impl Window {
         self.pin = None;
     }
 
+    /// What a person said, and until when.
+    pub fn pinned(&self) -> Option<(u32, Instant)> {
+        self.pin
+    }
+
+    /// Whether results have narrowed it; a pin has not.
+    pub fn is_narrowed(&self) -> bool {
+        (self.window as u32) < self.limit
+    }
+
     /// Cancels what results have changed; a pin stays.
     pub fn forget(&mut self) {
         self.seen = None;
@@ -165,7 +175,7 @@ impl Window {
 
     /// Whether something else than the shaping limit holds.
     pub fn is_adjusted(&self) -> bool {
-        self.pin.is_some() || (self.window as u32) < self.limit
+        self.pin.is_some() || self.is_narrowed()
     }
 
     /// How far successes may take it now.

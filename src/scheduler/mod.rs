@@ -6,6 +6,7 @@
 //! timers, 24 octets each. The task never waits for anyone but its own inboxes, so nobody that waits for
 //! it can be waited for. It knows neither sockets nor messages: entries, domains, times.
 
+mod asked;
 pub mod queue;
 mod timers;
 
@@ -105,7 +106,8 @@ struct Scheduler {
     asked: HashSet<Arc<str>>,
     /// The first to be asked for again on top.
     held: BinaryHeap<Reverse<(Instant, Arc<str>)>>,
-    dns_failures: HashMap<Arc<str>, u32>,
+    /// How often in a row, and why the last time.
+    dns_failures: HashMap<Arc<str>, (u32, Arc<str>)>,
     settling: JoinSet<()>,
     started: bool,
     /// How everything that is not in flight ends: the run expired or was cancelled.
@@ -211,6 +213,7 @@ impl Scheduler {
                 self.feed(path.site);
             }
             Message::Cancel => self.sweep(Disposition::Cancelled),
+            Message::Ask(question) => self.asked(question),
         }
     }
 
@@ -315,9 +318,10 @@ impl Scheduler {
                 if !self.queues.is_unrouted(domain) {
                     return; // A refresh failed; what was known goes on serving.
                 }
-                let failures = self.dns_failures.entry(domain.clone()).or_default();
-                *failures += 1;
-                let until = Instant::now() + self.setup.schedule.delay(*failures);
+                let before = self.dns_failures.get(domain).map_or(0, |(failures, _)| *failures);
+                let failures = before + 1;
+                self.dns_failures.insert(domain.clone(), (failures, reason.clone()));
+                let until = Instant::now() + self.setup.schedule.delay(failures);
                 tracing::info!(%domain, %reason, failures, "held: the domain cannot be resolved");
                 self.asked.insert(domain.clone());
                 self.held.push(Reverse((until, domain.clone())));

@@ -255,6 +255,17 @@ impl Queues {
         }
     }
 
+    /// Entries of a domain; `None` where it has no queue.
+    pub fn domain_ready(&self, domain: &str) -> Option<u64> {
+        self.queue(domain).map(|queue| queue.ready)
+    }
+
+    /// Entries of all domains without a route.
+    pub fn unrouted(&self) -> u64 {
+        let unrouted = self.domains.iter().flatten().filter(|queue| queue.place == Place::Unrouted);
+        unrouted.map(|queue| queue.ready).sum()
+    }
+
     /// Domains with entries whose route has outlived its time.
     pub fn stale_routes(&self, now: Instant) -> Vec<Arc<str>> {
         let stale = |queue: &&DomainQueue| queue.route_expires.is_some_and(|expires| expires <= now);

@@ -27,6 +27,10 @@ impl Timers {
         self.heap.push(timer(entry, due));
     }
 
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     pub fn next_due(&self) -> Option<SystemTime> {
         self.heap.peek().map(|Reverse((ms, ..))| SystemTime::UNIX_EPOCH + Duration::from_millis(*ms))
     }

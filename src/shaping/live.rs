@@ -1,13 +1,12 @@
 //! Shaping that changes under running paths: files are looked at, read, checked, and swapped in whole.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
 use super::{Shaping, Tables};
-use crate::config::{Fault, Node};
+use crate::config::{Fault, Node, Stamp};
 
 /// What holds now; see the head of the file.
 #[derive(Debug)]
@@ -25,22 +24,6 @@ struct Watched {
     files: Vec<PathBuf>,
     /// Of the settings, then the files.
     stamps: Vec<Option<Stamp>>,
-}
-
-/// What tells one state of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    octets: u64,
-    modified: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let data = std::fs::metadata(path).ok()?;
-        let modified = (data.mtime(), data.mtime_nsec());
-        Some(Self { inode: data.ino(), octets: data.len(), modified })
-    }
 }
 
 impl Watched {

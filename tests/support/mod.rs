@@ -12,6 +12,7 @@ use postroad::address::AddressRef;
 use postroad::campaign::manifest::Manifest;
 use postroad::campaign::run::Run;
 use postroad::config::Node;
+use postroad::config::policy::Breakers;
 use postroad::engine::{self, EngineError, Options, Running};
 use postroad::metrics::Report;
 use postroad::policy::Tempo;
@@ -43,6 +44,9 @@ impl Stage {
         let mut node =
             Node::parse(Path::new("postroad.toml"), settings).unwrap_or_else(|error| panic!("{error}"));
         node.state = folder.path().join("state");
+        if !settings.contains("[breakers") {
+            without_breakers(&mut node);
+        }
         node.dns.servers = vec![world.dns_server()];
         node.dns.negative_ttl = Duration::from_millis(100);
         node.smtp_port = world.smtp_port();
@@ -99,6 +103,16 @@ impl Stage {
 
     pub fn counts(&self) -> Counts {
         self.world.counts()
+    }
+}
+
+/// Worlds are worse than any breaker would bear; only tests of breakers have them.
+fn without_breakers(node: &mut Node) {
+    let Breakers { hard_bounce, complaint, deferral } = &mut node.breakers;
+    for windows in [hard_bounce, complaint, deferral] {
+        for thresholds in [&mut windows.short, &mut windows.long] {
+            (thresholds.warn, thresholds.slow, thresholds.pause) = (None, None, None);
+        }
     }
 }
 

@@ -73,13 +73,14 @@ fn rules_with_a_provider_come_first_then_the_order_of_the_file() {
 fn a_users_rule_comes_before_and_takes_the_place_of_a_shipped_one() {
     let mine = rule("mine", "text = \"greylisted\"\nclass = \"policy\"\nsamples = [\"450 greylisted\"]");
     let theirs = rule(
-        "greylisted",
+        "greylist-postgrey",
         "text = \"go away for now\"\nclass = \"greylisted\"\nsamples = [\"450 go away for now\"]",
     );
     let rules = Rules::read(&[(Path::new("a.toml"), &mine), (Path::new("b.toml"), &theirs)]).unwrap();
     assert_eq!(landed(&rules, None, "450 Greylisted"), Some("mine"));
-    assert_eq!(landed(&rules, None, "450 greylisting in action"), None, "the shipped one is out");
-    assert_eq!(landed(&rules, None, "450 go away for now"), Some("greylisted"));
+    let named: Vec<&Rule> = rules.rules().filter(|rule| &*rule.name == "greylist-postgrey").collect();
+    assert!(named.len() == 1 && !named[0].is_shipped(), "the shipped one is out");
+    assert_eq!(landed(&rules, None, "450 go away for now"), Some("greylist-postgrey"));
     // A later file comes first, also where it takes all that a rule of an earlier one could.
     let later = rule("later", "text = \"greylist\"\nclass = \"policy\"\nsamples = [\"450 greylist\"]");
     let rules = Rules::read(&[(Path::new("a.toml"), &mine), (Path::new("b.toml"), &later)]).unwrap();
