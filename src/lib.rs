@@ -33,7 +33,8 @@
 //! [`suppression`] (who must not be mailed), [`site`] (MX routes, sites, providers), [`shaping`] (limits).
 //!
 //! Work: [`message`], [`smtp`], [`egress`], [`scheduler`], [`feedback`], [`journal`], wired by [`engine`]
-//! explained while it runs by [`control`], and shown to a person by [`cli`]. Beside them [`world`], a simulated internet that knows none of them.
+//! explained while it runs by [`control`], and shown to a person by [`cli`]. [`convert`] makes other
+//! mailers' settings into ours. Beside them [`world`], a simulated internet that knows none of them.
 //!
 //! # What always holds
 //! - Every row of a list ends in exactly one disposition; the sum is checked ([`metrics::Totals::check`]).
@@ -50,6 +51,7 @@ pub mod classify;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod convert;
 pub mod egress;
 pub mod engine;
 pub mod envelope;

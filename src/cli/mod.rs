@@ -8,6 +8,7 @@ mod classify;
 mod config;
 mod drive;
 mod expectation;
+mod import;
 mod init;
 mod preview;
 mod progress;
@@ -111,6 +112,7 @@ enum Command {
     Classify(classify::Arguments),
     Replies(replies::Arguments),
     Rules(rules::Arguments),
+    Import(import::Arguments),
     Config(config::Arguments),
     Shaping(shaping::Arguments),
     Warmup(warmup::Arguments),
@@ -136,6 +138,7 @@ pub fn main() -> ExitCode {
         Command::Classify(command) => classify::run(&arguments.common, &command),
         Command::Replies(command) => replies::run(&arguments.common, &command),
         Command::Rules(command) => rules::run(&arguments.common, &command),
+        Command::Import(command) => import::run(&arguments.common, &command),
         Command::World(command) => simulate(command),
         Command::Config(command) => config::run(&arguments.common, &command),
         Command::Shaping(command) => shaping::run(&arguments.common, &command),

@@ -7,7 +7,7 @@ use super::tables::{Layer, Tables};
 use crate::config::{Fault, fault};
 
 /// What people call providers that are shipped under another name.
-const OTHER_NAMES: [(&str, &str); 22] = [
+pub(crate) const OTHER_NAMES: [(&str, &str); 22] = [
     ("gmail", "google"),
     ("googlemail", "google"),
     ("gsuite", "workspace"),

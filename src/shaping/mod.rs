@@ -29,6 +29,7 @@ use crate::site::Site;
 use crate::smtp::TlsPolicy;
 pub use ceilings::Ceilings;
 use ceilings::Totals;
+pub(crate) use check::OTHER_NAMES;
 pub use key::{Key, Origin, Said, Section, Step, Value};
 pub use limits::Limits;
 pub use live::Live;
