@@ -89,8 +89,12 @@ impl Opening {
                 composer.compose(entry, &mut scratch, composed)
             },
             admit: {
-                let gate = self.messages;
+                let gate = self.messages.clone();
                 move || gate.pass()
+            },
+            unspent: {
+                let gate = self.messages;
+                move |at| gate.unspent(at)
             },
             messages_max: self.messages_max,
             idle: self.limits.idle,

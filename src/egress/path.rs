@@ -33,6 +33,9 @@ const QUEUE: usize = 64;
 const BATCH: usize = 32;
 /// Batches that may wait in a session.
 const ORDERS: usize = 2;
+/// A batch that shrinks below this part leaves too much in the hands of sessions: at the new rate it would
+/// be minutes before it is sent, or could go another way.
+const MUCH_LESS: usize = 4;
 /// Between two probes, if the first left without a word.
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
 /// Entries waiting for each session beyond the first: below it a connection is not worth its price, which,
@@ -41,7 +44,7 @@ const SESSION_SPREAD: u64 = 64;
 
 /// How much a path takes on at once: all it can use, or where it is paced what it may soon send, so that
 /// the rest stays free for other sources.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Appetite {
     queue: usize,
     batch: usize,
@@ -102,6 +105,8 @@ pub(super) struct Path {
     shaping: watch::Receiver<Arc<Shaping>>,
     limits: Arc<Limits>,
     ceilings: Arc<Ceilings>,
+    /// Messages a second of the slowest pace that is not adapted.
+    fixed: Option<f64>,
     appetite: Appetite,
     /// Passed by a session before each message.
     messages: Arc<Gate>,
@@ -129,6 +134,7 @@ impl Path {
         let entrance = egress.setup.policy.enter(key, &site, limits.clone());
         let credit = egress.setup.credit;
         let mut path = Self {
+            fixed: None,
             appetite: Appetite::new(limits.sessions, None),
             messages: Arc::default(),
             connections: Gate::default(),
@@ -169,8 +175,8 @@ impl Path {
         let account = account.map_or(Vec::new(), |relay| relay.messages.clone());
         let campaign = egress.setup.campaign_pace.clone();
         let shared = self.ceilings.messages.iter().chain(&account).chain(&campaign);
-        let slowest = messages.iter().chain(shared).map(|pace| pace.per_second()).min_by(f64::total_cmp);
-        self.appetite = Appetite::new(self.limits.sessions, slowest);
+        self.fixed = messages.iter().chain(shared).map(|pace| pace.per_second()).min_by(f64::total_cmp);
+        self.appetite = self.appetite_now();
         let label = |limit| move |pace: Arc<Pace>| (limit, pace as Arc<dyn Meter>);
         let adapted: [(Limit, Arc<dyn Meter>); 2] = [
             (Limit::AdaptedPath, self.entrance.pace.clone()),
@@ -187,6 +193,36 @@ impl Path {
         let gate = connections.into_iter().map(label(Limit::Path));
         let shared = self.ceilings.connections.iter().cloned().map(label(Limit::Provider));
         self.connections.replace(gate.chain(shared));
+    }
+
+    fn appetite_now(&self) -> Appetite {
+        let adapted = [self.entrance.pace.per_second(), self.entrance.domain_pace.per_second()];
+        let paces = adapted.into_iter().chain([self.fixed]).flatten();
+        Appetite::new(self.limits.sessions, paces.min_by(f64::total_cmp))
+    }
+
+    /// Follows what paces are adapted to. Where much less goes than before, what is in hand is let go of.
+    async fn adapt_appetite(&mut self) {
+        let (before, now) = (self.appetite, self.appetite_now());
+        if now == before {
+            return;
+        }
+        self.appetite = now;
+        if self.appetite.batch < before.batch / MUCH_LESS {
+            self.let_go();
+        }
+        self.end_surplus();
+        if self.queue.len() > self.appetite.queue {
+            let surplus = self.queue.split_off(self.appetite.queue);
+            self.scheduler.send(Message::Returned(surplus.into())).await;
+        }
+    }
+
+    /// Ends sessions beyond the number there may be, once they have done what they have.
+    fn end_surplus(&mut self) {
+        let surplus = self.sessions.len().saturating_sub(self.appetite.sessions);
+        let ending: Vec<u32> = self.sessions.keys().copied().take(surplus).collect();
+        ending.iter().for_each(|session| drop(self.sessions.remove(session)));
     }
 
     /// Runs until `work` closes; then every session finishes what is in flight, and all else goes back.
@@ -245,6 +281,7 @@ impl Path {
     async fn pump(&mut self) {
         let now = Instant::now();
         self.look_at_terms(now).await;
+        self.adapt_appetite().await;
         if self.connect_after.is_some_and(|until| until <= now) {
             self.connect_after = None;
         }
@@ -302,9 +339,7 @@ impl Path {
         (self.limits, self.ceilings) = (limits, ceilings);
         // Nothing on credit: what was spent of the old rates is not known to the new ones.
         self.limited(Credit::Empty);
-        let surplus = self.sessions.len().saturating_sub(self.appetite.sessions);
-        let ending: Vec<u32> = self.sessions.keys().copied().take(surplus).collect();
-        ending.iter().for_each(|session| drop(self.sessions.remove(session)));
+        self.end_surplus();
         // A wait may have been for a rate that is no more.
         self.connect_after = None;
     }
@@ -321,7 +356,10 @@ impl Path {
             return Flow::Open;
         }
         match self.flow {
-            Flow::Probing { again } if again.is_none_or(|again| again > now) => self.flow,
+            // One that is under way may take its time.
+            Flow::Probing { again } if again.is_none_or(|again| again > now) || !self.tasks.is_empty() => {
+                self.flow
+            }
             Flow::Held { until: Some(until), .. } if until > now => self.flow,
             _ => match self.egress.setup.policy.probe(self.key) {
                 Ok(()) => Flow::Probing { again: None },
@@ -561,7 +599,8 @@ impl Path {
         let linger = self.idle_since.map(|since| since + LINGER).filter(|_| !self.retiring);
         let opens = self.opens_after().filter(|_| self.tasks.is_empty() && !self.queue.is_empty());
         let flow = match self.flow {
-            Flow::NoMore { until } | Flow::Held { until, .. } | Flow::Probing { again: until } => until,
+            Flow::NoMore { until } | Flow::Held { until, .. } => until,
+            Flow::Probing { again } => again.filter(|_| self.tasks.is_empty()),
             Flow::Open => None,
         };
         [self.connect_after, contention, linger, opens, flow].into_iter().flatten().min()

@@ -181,7 +181,8 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
         resolver = resolver.with_everything_to(site);
     }
     let resolver = Arc::new(resolver);
-    let policy = Arc::new(policy(&node, &run, options.tempo, &shaping, &pool, &schedule)?);
+    let policy =
+        Arc::new(policy(&node, &run, recovered.is_resumed, options.tempo, &shaping, &pool, &schedule)?);
     let egress = Arc::new(Egress::new(egress::Setup {
         pool,
         shaping: shaping.clone(),
@@ -495,6 +496,7 @@ fn open_suppression(
 fn policy(
     node: &Node,
     run: &Run,
+    is_resumed: bool,
     tempo: Tempo,
     shaping: &Arc<shaping::Live>,
     pool: &Pool,
@@ -509,6 +511,7 @@ fn policy(
         sources: pool.facts(),
         schedule: schedule.clone(),
         sending_domain: run.manifest.from_address().domain().to_string(),
+        is_resumed,
         // What is learned of a simulated internet is no use for the real one, nor for the next.
         folder: if run.is_rehearsal() { run.folder.clone() } else { node.state.clone() },
     };

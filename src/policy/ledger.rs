@@ -78,6 +78,11 @@ impl Ledger {
         }
     }
 
+    /// Takes back a message that was counted at `taken` and never started.
+    pub fn give_back(&mut self, slots: &[Slot], taken: SystemTime, now: SystemTime) {
+        self.warmup.give_back(slots, taken, now);
+    }
+
     pub fn warmup(&self) -> &Warmup {
         &self.warmup
     }

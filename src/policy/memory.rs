@@ -1,6 +1,9 @@
 //! Between [`State`] and what is stored of it: names instead of numbers, times of the wall instead of the
-//! clock's. What paused a campaign is not kept: starting or resuming a run is a person's word.
+//! clock's. What paused a campaign is not kept: starting or resuming a run is a person's word. Resuming one is
+//! such a word on what breakers have paused besides, its sending domain and its sources, for these trip
+//! together; starting another is not.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,19 +12,27 @@ use tokio::time::Instant;
 
 use super::Party;
 use super::rest::Rest;
-use super::state::State;
+use super::state::{ProviderId, State};
 use super::store::{Adjustment, By, Ceiling, Change, Stored, Target};
 use super::terms::{Cause, Resting};
 use crate::outcome::SourceId;
 
+/// A suspension that ended so long ago, in the rules' time, is over without a probe.
+const FORGOTTEN: Duration = Duration::from_secs(86_400);
+
 impl State {
     /// Goes on from what a former process knew.
-    pub(super) fn remember(&mut self, stored: Stored, now: Instant, wall: SystemTime) {
+    pub(super) fn remember(&mut self, stored: Stored, is_resumed: bool, now: Instant, wall: SystemTime) {
         for Ceiling { party, provider, rate, learned } in stored.ceilings {
             self.learned.insert((party, Arc::from(provider)), (rate, learned.into()));
         }
+        let forgotten = self.tempo.of(FORGOTTEN);
         for adjustment in stored.adjustments {
-            self.recall(adjustment, now, wall);
+            let is_lifted = is_resumed && adjustment.by == By::Breaker;
+            let is_old = adjustment.until.is_some_and(|until| SystemTime::from(until) + forgotten < wall);
+            if !is_lifted && !is_old {
+                self.recall(adjustment, now, wall);
+            }
         }
     }
 
@@ -58,11 +69,16 @@ impl State {
                     Change::Slowed(_) | Change::Paused | Change::Pinned { .. } => {}
                 }
             }
-            (Target::Path { party: Party::Domain(name), provider }, Change::Paused)
+            (Target::Path { party: Party::Domain(name), provider }, change)
                 if self.judge.domain() == Party::Domain(name.clone()) =>
             {
+                let resume = match change {
+                    Change::Paused => 1.0,
+                    Change::Suspended { resume } => resume,
+                    Change::TakenOut | Change::Slowed(_) | Change::Pinned { .. } => return,
+                };
                 let provider = self.provider(Arc::from(provider), now, wall);
-                self.providers[provider.0].rest = Some(rest(Resting::DomainAtProvider, 1.0));
+                self.providers[provider.0].rest = Some(rest(Resting::DomainAtProvider, resume));
             }
             (Target::Party(Party::Source(name)), Change::Paused) => {
                 if let Some(source) = self.source_named(&name) {
@@ -102,19 +118,32 @@ impl State {
         };
         let (domain, judge) = (self.judge.domain(), &self.judge);
         let at = |party: Party, provider: &Arc<str>| Target::Path { party, provider: provider.to_string() };
-        for (key, path) in &self.paths {
-            let Some(rest) = path.rest.as_ref().filter(|rest| rest.resting == Resting::Path) else {
-                continue;
-            };
-            let provider = &self.providers[path.provider.0].name;
-            note(at(judge.source(key.source), provider), Change::Suspended { resume: rest.resume }, rest);
+        // Of several paths to one provider the one that rests longest, and those that have not come to life.
+        let mut suspended: HashMap<(SourceId, ProviderId), &Rest> = HashMap::new();
+        let of_paths = self.paths.iter().filter_map(|(key, path)| {
+            let rest = path.rest.as_ref().filter(|rest| rest.resting == Resting::Path)?;
+            Some(((key.source, path.provider), rest))
+        });
+        for (whose, rest) in of_paths.chain(self.asleep.iter().map(|(whose, rest)| (*whose, rest))) {
+            let longest = suspended.entry(whose).or_insert(rest);
+            if longest.until < rest.until {
+                *longest = rest;
+            }
+        }
+        for ((source, provider), rest) in suspended {
+            let provider = &self.providers[provider.0].name;
+            note(at(judge.source(source), provider), Change::Suspended { resume: rest.resume }, rest);
         }
         for provider in &self.providers {
             for (source, rest) in &provider.out {
                 note(at(judge.source(*source), &provider.name), Change::TakenOut, rest);
             }
             if let Some(rest) = &provider.rest {
-                note(at(domain.clone(), &provider.name), Change::Paused, rest);
+                let change = match rest.resume {
+                    1.0 => Change::Paused,
+                    resume => Change::Suspended { resume },
+                };
+                note(at(domain.clone(), &provider.name), change, rest);
             }
         }
         for (source, rest) in &self.sources {

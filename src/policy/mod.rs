@@ -74,6 +74,18 @@ impl Tempo {
     pub fn of(self, span: Duration) -> Duration {
         span.div_f64(self.0.max(f64::MIN_POSITIVE))
     }
+
+    /// Limits whose waits between attempts are the clock's; rates are so already.
+    fn waits(self, limits: Arc<Limits>) -> Arc<Limits> {
+        if self.0 == 1.0 {
+            return limits;
+        }
+        let mut limits = (*limits).clone();
+        limits.greylist = self.of(limits.greylist);
+        limits.expiry = limits.expiry.map(|expiry| self.of(expiry));
+        limits.retry.iter_mut().flatten().for_each(|wait| *wait = self.of(*wait));
+        Arc::new(limits)
+    }
 }
 
 /// How often what grows back is looked at.
@@ -102,6 +114,8 @@ pub struct Setup {
     /// When a site that could not be reached is tried again.
     pub schedule: Arc<Schedule>,
     pub sending_domain: String,
+    /// A person has said that a run is to go on: what breakers have paused is no longer.
+    pub is_resumed: bool,
     /// Where what is learned outlives the process.
     pub folder: PathBuf,
 }
@@ -145,7 +159,7 @@ impl Policy {
         let judge =
             Judge::new(node.breakers, setup.tempo, reputation, ledger.clone(), names.clone(), domain, now);
         let mut state = State::new(setup.tempo, setup.is_adapting, names, judge);
-        state.remember(stored, now, wall);
+        state.remember(stored, setup.is_resumed, now, wall);
         Ok(Self { setup, rules: RwLock::new(Arc::new(rules)), state: Mutex::new(state), ledger, store })
     }
 
@@ -211,6 +225,7 @@ impl Policy {
             Some(provider) => (provider.clone(), true),
             None => (Arc::from(site.name.as_str()), false),
         };
+        let limits = self.setup.tempo.waits(limits);
         let mut entrance = self.state().enter(key, site, provider, limits, Instant::now(), SystemTime::now());
         let warming = std::mem::take(&mut entrance.warming);
         if !warming.is_empty() {
@@ -221,12 +236,12 @@ impl Policy {
 
     /// The limits of a path have been read anew.
     pub fn relimited(&self, key: PathKey, limits: Arc<Limits>) {
-        self.state().relimited(key, limits, Instant::now());
+        self.state().relimited(key, self.setup.tempo.waits(limits), Instant::now());
     }
 
     /// A path has ended.
     pub fn leave(&self, key: PathKey) {
-        self.state().leave(key);
+        self.state().leave(key, Instant::now());
     }
 
     /// What a finding means.
@@ -292,7 +307,7 @@ impl Policy {
     /// Whether a source other than this path's may send to its site.
     fn is_servable(&self, state: &State, path: PathKey) -> bool {
         let Some(site) = state.paths.get(&path).map(|path| path.site.clone()) else { return false };
-        let resting = state.resting(&site);
+        let resting = state.resting(&site, Instant::now());
         let sources = (0..self.setup.sources.len()).filter_map(|source| u16::try_from(source).ok());
         sources.map(SourceId).any(|source| source != path.source && !resting.contains(&source))
     }
@@ -319,7 +334,7 @@ impl Policy {
 
     /// Sources that are not to be put to work on a site now.
     pub fn resting(&self, site: &Site) -> Vec<SourceId> {
-        self.state().resting(site)
+        self.state().resting(site, Instant::now())
     }
 
     /// The part of its weight that a source should have at a site now, by its standing there.
@@ -389,6 +404,13 @@ impl Meter for WarmUp {
         let cause = Cause { since: wall, text, reply: None, class: None, rule: None };
         self.policy.state().capped(self.path, until, overflows, cause, now);
         Err(until)
+    }
+
+    fn give_back(&self, taken: Instant) {
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        let taken = wall.checked_sub(now.saturating_duration_since(taken)).unwrap_or(wall);
+        self.policy.ledger().give_back(&self.accounts, taken, wall);
+        self.policy.state().uncapped(self.path, now);
     }
 }
 

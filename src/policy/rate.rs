@@ -23,6 +23,9 @@
 //! unused               nothing is proved: the ceiling doubles in 12 h instead, until it no longer binds
 //! ```
 //!
+//! A suspension ends in a part of the former rate and grows back to it; a second one within a day says that
+//! it grew too far: half of what it had grown to is the ceiling then, and a day passes before a probe.
+//!
 //! A probe 3 % too high costs 3 % of a minute, at most each 10 min. Rates are by the clock's second, spans
 //! are the rules' time ([`Tempo`]).
 
@@ -70,6 +73,10 @@ const USED: f64 = 0.5;
 const CEILING_DOUBLES: Duration = Duration::from_secs(12 * 3600);
 /// After this nothing is left of what was learned.
 const CEILING_LASTS: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A suspension so soon after another is no accident; and so long passes before its ceiling is tried.
+const SUSPENDED_AGAIN: Duration = Duration::from_secs(24 * 3600);
+/// What it leaves of the rate that led to it (estimate).
+const SUSPENDED_LEAVES: f64 = 0.5;
 /// One a minute: enough to see that the limit has gone.
 const FLOOR: f64 = 1.0 / 60.0;
 
@@ -100,6 +107,8 @@ pub struct AdaptiveRate {
     held: Option<Held>,
     pin: Option<(f64, Instant)>,
     meter: Meter,
+    /// When a suspension last ended.
+    resumed_at: Option<Instant>,
 }
 
 /// A rate that was cut.
@@ -127,7 +136,8 @@ struct Held {
 impl AdaptiveRate {
     /// `limit`: messages a second by shaping. `learned`: the ceiling of a former life, already [`decayed`].
     pub fn new(limit: Option<f64>, learned: Option<f64>, tempo: Tempo, now: Instant) -> Self {
-        let mut rate = Self { tempo, limit, held: None, pin: None, meter: Meter::new(tempo, now) };
+        let mut rate =
+            Self { tempo, limit, held: None, pin: None, meter: Meter::new(tempo, now), resumed_at: None };
         if let Some(ceiling) = learned.filter(|ceiling| *ceiling > 0.0) {
             let free_at = ceiling * 16.0;
             rate.held = Some(Held::new(PLATEAU * ceiling, Some(ceiling), free_at, now));
@@ -188,13 +198,27 @@ impl AdaptiveRate {
         true
     }
 
-    /// After a suspension: on with this part of the former rate, and from there back to it.
+    /// After a suspension: on with this part of the former rate, less than 1, and from there back to it, or
+    /// to half of it if it was not the first for a day. A whole part changes nothing.
     pub fn resumed(&mut self, factor: f64, now: Instant) {
+        self.advance(now);
+        if factor >= 1.0 {
+            return;
+        }
         let former = self.per_second_unpinned().unwrap_or_else(|| self.meter.before_pause());
+        let again = self.tempo.of(SUSPENDED_AGAIN);
+        let is_again = self.resumed_at.is_some_and(|at| now < at + again);
         let held = self.held.get_or_insert_with(|| Held::new(former, None, former, now));
-        held.rate = (former * factor.clamp(0.0, 1.0)).max(FLOOR);
+        held.rate = (former * factor.max(0.0)).max(FLOOR);
         held.cut_at = None;
         held.probe_step = PROBE_SMALLEST;
+        if is_again {
+            let ceiling = (former * SUSPENDED_LEAVES).max(FLOOR / PLATEAU);
+            held.ceiling = Some(held.ceiling.map_or(ceiling, |former| former.min(ceiling)));
+            held.rate = held.rate.min(held.top());
+            (held.taught, held.probe_step, held.probe_wait) = (0.0, PROBE_UNMEASURED, SUSPENDED_AGAIN);
+        }
+        self.resumed_at = Some(now);
         self.begin_step(now);
     }
 

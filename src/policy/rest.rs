@@ -16,6 +16,9 @@ const LEVEL_MAX: u32 = 3;
 /// A probe that has not been heard of for so long may be made again.
 const PROBE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often a path asks whether another still probes.
+const PROBE_ASKED: Duration = Duration::from_secs(1);
+
 /// How long something rests, and how it comes back.
 #[derive(Debug, Clone)]
 pub struct Rest {
@@ -70,7 +73,9 @@ impl Rest {
             // Sent before the rest began: the same news again.
             return if new > old { Self { level: before.level, ..next } } else { before };
         }
-        next.level = (before.level + 1).min(LEVEL_MAX);
+        // A site that could not be reached has not turned a probe away.
+        let failed = before.resting != Resting::Unreachable || next.resting == Resting::Unreachable;
+        next.level = (before.level + u32::from(failed)).min(LEVEL_MAX);
         next.until = Some(now + (new - now) * (1 << next.level));
         next
     }
@@ -82,12 +87,14 @@ impl Rest {
         cause: Arc<Cause>,
         now: Instant,
     ) -> Self {
-        let failures = match before {
+        let (failures, resume) = match before {
             Some(before) if !before.is_over(now) => return before,
-            Some(before) => before.failures() + 1,
-            None => 1,
+            // A suspension is not forgotten because its probe did not get as far.
+            Some(before) if before.resting == Resting::Unreachable => (before.failures() + 1, before.resume),
+            Some(before) => (1, before.resume),
+            None => (1, 1.0),
         };
-        let rest = Self::lasting(Resting::Unreachable, span(failures), 1.0, cause, now);
+        let rest = Self::lasting(Resting::Unreachable, span(failures), resume, cause, now);
         Self { level: failures - 1, ..rest }
     }
 
@@ -109,11 +116,17 @@ impl Rest {
         self.then_probe && self.is_over(now)
     }
 
+    /// Whoever probed does no longer.
+    pub fn unprobed(&mut self, path: PathKey) {
+        self.prober = self.prober.filter(|(prober, _)| *prober != path);
+    }
+
     /// Lets one path probe, or says when to ask again.
     pub fn probe(&mut self, path: PathKey, now: Instant) -> Result<(), Instant> {
         match self.prober {
             Some((other, since)) if other != path && now < since + PROBE_PATIENCE => {
-                Err(since + PROBE_PATIENCE)
+                // It may turn out to have nothing to probe with.
+                Err((since + PROBE_PATIENCE).min(now + PROBE_ASKED))
             }
             _ => {
                 self.prober = Some((path, now));
@@ -172,14 +185,29 @@ mod tests {
     }
 
     #[test]
+    fn a_site_out_of_reach_does_not_forget_how_slowly_to_return() {
+        let now = Instant::now();
+        let suspended = rest(now);
+        let (cause, later) = (suspended.cause.clone(), suspended.until.unwrap());
+        let away = Rest::retrying(Some(suspended), |_| HOUR, cause, later);
+        assert_eq!((away.resting, away.resume, away.failures()), (Resting::Unreachable, 0.25, 1));
+        let again = Rest::joined(Some(away), rest(later + HOUR), later + HOUR);
+        assert_eq!(again.until, Some(later + 2 * HOUR), "no probe was turned away");
+    }
+
+    #[test]
     fn one_path_probes_at_a_time() {
         let now = Instant::now();
         let path = |site| PathKey { site: SiteId(site), source: SourceId(0) };
         let mut rest = rest(now);
         assert_eq!(rest.probe(path(1), now), Ok(()));
-        assert_eq!(rest.probe(path(2), now), Err(now + PROBE_PATIENCE));
+        assert_eq!(rest.probe(path(2), now), Err(now + PROBE_ASKED));
         assert_eq!(rest.probe(path(1), now), Ok(()));
         assert_eq!(rest.probe(path(2), now + PROBE_PATIENCE), Ok(()));
+        rest.unprobed(path(1));
+        assert!(rest.probe(path(1), now + PROBE_PATIENCE).is_err());
+        rest.unprobed(path(2));
+        assert_eq!(rest.probe(path(1), now + PROBE_PATIENCE), Ok(()));
     }
 
     #[test]

@@ -33,6 +33,8 @@ use crate::site::Site;
 const BREAKER_SLOWS: f64 = 0.5;
 /// Changes that wait to be written down; more are only in the log of what is in force.
 const EVENTS_MAX: usize = 4096;
+/// What a path's sessions said last may be heard so long after its end: it waits for the journal.
+const HEARD_LATE: Duration = Duration::from_secs(5);
 
 /// Alerts in a report; more say nothing new.
 const ALERTS_MAX: usize = 50;
@@ -62,6 +64,8 @@ pub(super) struct PathState {
     pub refused: Option<Arc<Cause>>,
     /// Tasks that serve it; a new one may begin while the old one ends.
     pub lives: u32,
+    /// When the last of them ended.
+    left: Option<Instant>,
     terms: watch::Sender<Terms>,
     /// Terms hold it: a success is news.
     is_held: bool,
@@ -233,7 +237,7 @@ impl State {
         let learned = self.learned_rate(self.judge.source(key.source), &provider, limit, wall);
         let accounts = self.judge.accounts(key.source, &provider, is_known, wall);
         let provider = self.provider(provider, now, wall);
-        let asleep = self.asleep.get(&(key.source, provider)).filter(|rest| !rest.is_over(now)).cloned();
+        let asleep = self.asleep.get(&(key.source, provider)).cloned();
         let path = self.paths.entry(key).or_insert_with(|| PathState {
             site: site.clone(),
             provider,
@@ -248,6 +252,7 @@ impl State {
             narrowed: None,
             refused: None,
             lives: 0,
+            left: None,
             terms: watch::channel(Terms { sessions: 1, hold: None }).0,
             is_held: false,
             limits: limits.clone(),
@@ -278,18 +283,27 @@ impl State {
         self.publish(key, now);
     }
 
-    /// A path has ended; what it has been told is kept only where it says more than its limits do.
-    pub fn leave(&mut self, key: PathKey) {
-        if let Some(path) = self.paths.get_mut(&key) {
-            path.lives = path.lives.saturating_sub(1);
-            if path.lives == 0
-                && path.rest.is_none()
-                && !path.rate.is_adjusted()
-                && !path.window.is_adjusted()
-            {
-                self.paths.remove(&key);
-            }
+    /// A path has ended; what it has been told is kept only where it says more than its limits do, see
+    /// [`Self::tick`].
+    pub fn leave(&mut self, key: PathKey, now: Instant) {
+        let Some(path) = self.paths.get_mut(&key) else { return };
+        path.lives = path.lives.saturating_sub(1);
+        path.left = Some(now);
+        if path.lives == 0 {
+            self.rests(key).for_each(|rest| rest.unprobed(key));
         }
+    }
+
+    /// All that may rest of what a path depends on, but for a warm-up's cap.
+    fn rests(&mut self, key: PathKey) -> impl Iterator<Item = &mut Rest> {
+        let path = self.paths.get_mut(&key);
+        let provider = path.as_ref().map(|path| path.provider);
+        let provider = provider.map(|id| &mut self.providers[id.0]);
+        let (out, at_provider) = provider
+            .map_or((None, None), |provider| (provider.out.get_mut(&key.source), provider.rest.as_mut()));
+        let own = [path.and_then(|path| path.rest.as_mut()), out, at_provider];
+        let wide = [self.sources.get_mut(&key.source), self.domain.as_mut(), self.campaign.as_mut()];
+        own.into_iter().chain(wide).flatten()
     }
 
     /// Takes in what a server said. Returns whether anything about the sending side changed.
@@ -477,6 +491,14 @@ impl State {
         }
     }
 
+    /// There is room under the cap again.
+    pub fn uncapped(&mut self, key: PathKey, now: Instant) {
+        let Some(path) = self.paths.get_mut(&key) else { return };
+        if path.capped.take().is_some() {
+            self.publish(key, now);
+        }
+    }
+
     /// No session could be opened, or one ended on the first work it had. With others open that get on, it
     /// takes these and no more: "too many connections" is said in many ways.
     pub fn unreachable(
@@ -526,8 +548,9 @@ impl State {
             }
             if rest.resume < 1.0 {
                 path.rate.resumed(rest.resume, now);
-                path.pace.set(path.rate.per_second(now));
+                path.pace.set(path.rate.per_second(now).filter(|_| path.rate.is_adjusted()));
             }
+            self.asleep.remove(&(key.source, path.provider));
         }
         let mut out = provider.out.remove(&key.source);
         if end(&mut out).is_none()
@@ -560,11 +583,7 @@ impl State {
     /// # Errors
     /// Another path probes for the same source or domain, or something still rests.
     pub fn probe(&mut self, key: PathKey, now: Instant) -> Result<(), Instant> {
-        let Some(path) = self.paths.get_mut(&key) else { return Ok(()) };
-        let provider = &mut self.providers[path.provider.0];
-        let rests = [path.rest.as_mut(), provider.out.get_mut(&key.source), provider.rest.as_mut()];
-        let wide = [self.sources.get_mut(&key.source), self.domain.as_mut(), self.campaign.as_mut()];
-        for rest in rests.into_iter().chain(wide).flatten() {
+        for rest in self.rests(key) {
             if let Some(until) = rest.until.filter(|until| *until > now) {
                 return Err(until);
             }
@@ -573,11 +592,12 @@ impl State {
         Ok(())
     }
 
-    /// Sources that rest at a provider of which something is known.
-    pub fn resting(&self, site: &Site) -> Vec<SourceId> {
+    /// Sources that rest at a provider of which something is known; not those that may probe.
+    pub fn resting(&self, site: &Site, now: Instant) -> Vec<SourceId> {
         let name = site.provider.as_deref().unwrap_or(&site.name);
         let out = self.by_name.get(name).map(|id| &self.providers[id.0].out);
-        out.into_iter().flat_map(HashMap::keys).chain(self.sources.keys()).copied().collect()
+        let rests = out.into_iter().flatten().chain(&self.sources);
+        rests.filter(|(_, rest)| !rest.is_over(now)).map(|(source, _)| *source).collect()
     }
 
     /// Sets the paces of what grows back, and says when to look again.
@@ -602,7 +622,8 @@ impl State {
         }
         changed.into_iter().for_each(|key| self.publish(key, now));
         self.paths.retain(|_, path| {
-            path.lives > 0 || path.rest.is_some() || path.rate.is_adjusted() || path.window.is_adjusted()
+            let is_heard = path.lives > 0 || path.left.is_none_or(|left| now < left + HEARD_LATE);
+            is_heard || path.rest.is_some() || path.rate.is_adjusted() || path.window.is_adjusted()
         });
         next
     }

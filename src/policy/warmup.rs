@@ -160,20 +160,25 @@ impl Warmup {
         Ok(taken)
     }
 
-    /// Takes back a message that was counted and never started.
-    pub fn give_back(&mut self, slots: &[Slot], now: SystemTime) {
-        let hour = self.calendar.hour(now);
+    /// Takes back a message that was counted at `taken` and never started. One of a period that is over
+    /// is no gain for this one.
+    pub fn give_back(&mut self, slots: &[Slot], taken: SystemTime, now: SystemTime) {
+        let (hour, taken) = (self.calendar.hour(now), self.calendar.hour(taken));
         for slot in slots {
             let Entry { plan: Some(plan), state, .. } = &mut self.entries[slot.0 as usize] else { continue };
             self.is_dirty |= state.roll(plan, hour);
-            state.spent = state.spent.saturating_sub(1);
-            state.sent = state.sent.saturating_sub(1);
+            if taken >= state.period {
+                state.spent = state.spent.saturating_sub(1);
+            }
+            if taken / DAY >= state.day {
+                state.sent = state.sent.saturating_sub(1);
+            }
         }
     }
 
     /// As [`Self::give_back`], and what was reserved ahead is forgotten: its ledger could not be written.
     pub fn revoke(&mut self, slots: &[Slot], now: SystemTime) {
-        self.give_back(slots, now);
+        self.give_back(slots, now, now);
         for slot in slots {
             let state = &mut self.entries[slot.0 as usize].state;
             state.reserved = state.spent;
@@ -434,11 +439,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_back_of_a_day_that_is_over_is_no_gain_for_the_next() {
+        let mut warmup = new(Vec::new());
+        let slot = warmup.slot(&source("new"), Some("yahoo")).unwrap();
+        assert_eq!(drain(&mut warmup, slot, at(0, 23)).0, 10);
+        assert_eq!(drain(&mut warmup, slot, at(1, 0)).0, 20);
+        warmup.give_back(&[slot], at(0, 23), at(1, 0));
+        assert_eq!(drain(&mut warmup, slot, at(1, 0)).0, 0);
+        warmup.give_back(&[slot], at(1, 0), at(1, 1));
+        assert_eq!(drain(&mut warmup, slot, at(1, 1)).0, 1);
+    }
+
+    #[test]
     fn a_day_on_which_all_was_given_back_is_no_sending_day() {
         let mut warmup = new(Vec::new());
         let slot = warmup.slot(&source("new"), Some("yahoo")).unwrap();
         warmup.take(&[slot], at(0, 9)).unwrap();
-        warmup.give_back(&[slot], at(0, 9));
+        warmup.give_back(&[slot], at(0, 9), at(0, 9));
         assert_eq!(warmup.cap(slot, at(1, 0)).unwrap().day, 0);
         assert_eq!(drain(&mut warmup, slot, at(1, 0)).0, 10);
     }

@@ -122,12 +122,19 @@ impl LivePace {
         pace
     }
 
+    /// What it grants now in the long run; `None`: as many as are asked for.
+    pub fn per_second(&self) -> Option<f64> {
+        let state = self.state.lock().expect("no panic while the pace is held");
+        state.period.map(|period| 1.0 / period.as_secs_f64())
+    }
+
     /// From now on so many a second, above 0; `None`: as many as are asked for.
     pub fn set(&self, per_second: Option<f64>) {
         let mut state = self.state.lock().expect("no panic while the pace is held");
         state.period = per_second.map(|rate| Duration::from_secs_f64((1.0 / rate).clamp(1e-9, 1e9)));
         if let Some(period) = state.period {
-            state.due = state.due.min(Instant::now() + period);
+            // As far ahead as takes can bring it; less would give the burst anew.
+            state.due = state.due.min(Instant::now() + period.max(BURST_SPAN));
         }
     }
 }
@@ -150,6 +157,10 @@ impl Meter for LivePace {
 pub trait Meter: Send + Sync + fmt::Debug {
     /// Takes one, or says from when on to ask again.
     fn take(&self) -> Result<(), Instant>;
+
+    /// One that was taken at that time was not used. A rate need not mind, as it grants anew all the time;
+    /// a cap that is to be used to the last has to.
+    fn give_back(&self, _taken: Instant) {}
 }
 
 /// Which limit a meter stands for.
@@ -232,6 +243,14 @@ impl Gate {
         *closed = None;
         tolls.iter_mut().for_each(|toll| toll.in_hand = false);
         Ok(())
+    }
+
+    /// What a pass granted at that time was not used.
+    pub fn unspent(&self, passed: Instant) {
+        if !self.is_open.load(Ordering::Relaxed) {
+            let state = self.state.lock().expect("no panic while the meters are held");
+            state.tolls.iter().for_each(|toll| toll.meter.give_back(passed));
+        }
     }
 
     /// Which limit denied last and until when, unless something has passed since.
@@ -324,6 +343,12 @@ mod tests {
         pace.set(Some(100.0));
         let taken = greedy(&pace, Duration::from_secs(1)).await.len();
         assert!((100..=110).contains(&taken), "{taken}");
+        let mut taken = 0;
+        for _ in 0..10 {
+            pace.set(Some(100.0));
+            taken += greedy(&pace, Duration::from_millis(100)).await.len();
+        }
+        assert!((90..=110).contains(&taken), "{taken} in a second");
     }
 
     #[tokio::test(start_paused = true)]

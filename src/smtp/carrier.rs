@@ -48,11 +48,12 @@ pub struct Terms {
 }
 
 /// Runs a session over any stream that has been greeted; see [`super::Session::run`].
-pub async fn run_on<S, C, A>(stream: S, terms: Terms, link: Link<C, A>) -> SessionEnd
+pub async fn run_on<S, C, A, U>(stream: S, terms: Terms, link: Link<C, A, U>) -> SessionEnd
 where
     S: AsyncRead + AsyncWrite + Unpin,
     C: FnMut(Entry, &mut Composed) -> Result<(), ComposeFailure> + Send,
     A: Fn() -> Result<(), Instant> + Send,
+    U: Fn(Instant) + Send,
 {
     let Terms { capabilities, trust, timeouts, learned, replies } = terms;
     for quirk in learned {
@@ -71,6 +72,7 @@ where
         batch: BATCH_MIN,
         batch_at: None,
         spare_slot: None,
+        admitted: Vec::new(),
         held_until: None,
         gate: Box::pin(sleep_until(now)),
         write_failure: None,
@@ -83,18 +85,18 @@ where
     carrier.leave(end).await
 }
 
-impl<C, A> Link<C, A> {
+impl<C, A, U> Link<C, A, U> {
     fn tell(&self, event: SessionEvent) {
         // A path that no longer listens is gone, and with it whoever would act on the event.
         let _ = self.events.send((self.session, event));
     }
 }
 
-struct Carrier<S, C, A> {
+struct Carrier<S, C, A, U> {
     stream: S,
     replies: ReplyReader,
     pipeline: Pipeline,
-    link: Link<C, A>,
+    link: Link<C, A, U>,
     timeouts: Timeouts,
     queue: VecDeque<Entry>,
     orders_ended: bool,
@@ -105,6 +107,8 @@ struct Carrier<S, C, A> {
     batch_at: Option<Instant>,
     /// Acquired for a message that could not be made.
     spare_slot: Option<Slot>,
+    /// When each message under way was admitted.
+    admitted: Vec<(Slot, Instant)>,
     /// No message may be made before: the pace of the path.
     held_until: Option<Instant>,
     gate: Pin<Box<Sleep>>,
@@ -123,11 +127,12 @@ enum Woken {
     TimedOut(Duration),
 }
 
-impl<S, C, A> Carrier<S, C, A>
+impl<S, C, A, U> Carrier<S, C, A, U>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     C: FnMut(Entry, &mut Composed) -> Result<(), ComposeFailure> + Send,
     A: Fn() -> Result<(), Instant> + Send,
+    U: Fn(Instant) + Send,
 {
     /// Carries messages until there is a reason to end.
     async fn run(&mut self) -> SessionEnd {
@@ -210,12 +215,16 @@ where
         while let Some(event) = self.pipeline.take_event() {
             match event {
                 Event::Settled { entry, slot, armed, finding } => {
+                    self.admitted_at(slot);
                     if !armed {
                         self.link.inflight.release(slot);
                     }
                     self.settle(entry, finding, armed.then_some(slot)).await?;
                 }
                 Event::Returned { entry, slot } => {
+                    if let Some(at) = self.admitted_at(slot) {
+                        (self.link.unspent)(at);
+                    }
                     self.link.inflight.release(slot);
                     returned.push(entry);
                 }
@@ -226,6 +235,12 @@ where
             self.link.tell(SessionEvent::Returned(returned));
         }
         Ok(())
+    }
+
+    /// When the message with this slot, no longer under way, was admitted.
+    fn admitted_at(&mut self, slot: Slot) -> Option<Instant> {
+        let place = self.admitted.iter().position(|(of, _)| *of == slot)?;
+        Some(self.admitted.swap_remove(place).1)
     }
 
     async fn settle(&mut self, entry: Entry, finding: Finding, slot: Option<Slot>) -> Result<(), Abandoned> {
@@ -246,8 +261,10 @@ where
             self.spare_slot = Some(slot);
             return Ok(false);
         }
+        let admitted = Instant::now();
         let Some(entry) = self.queue.pop_front() else {
             self.spare_slot = Some(slot);
+            (self.link.unspent)(admitted);
             return Ok(false);
         };
         let mut composed = self.pipeline.blank();
@@ -256,12 +273,14 @@ where
                 if self.pipeline.is_quiet() {
                     self.progress_at = Instant::now();
                 }
+                self.admitted.push((slot, admitted));
                 self.pipeline.submit(entry, slot, composed);
                 return Ok(true);
             }
             Err(ComposeFailure::Suppressed) => Finding::Suppressed,
             Err(ComposeFailure::Unrenderable(reason)) => Finding::Unrenderable { reason },
         };
+        (self.link.unspent)(admitted);
         self.pipeline.give_back(composed);
         self.spare_slot = Some(slot);
         self.settle(entry, finding, None).await?;

@@ -202,7 +202,7 @@ pub enum ComposeFailure {
 }
 
 /// What ties a running session to its path, the journal and the campaigns.
-pub struct Link<C, A> {
+pub struct Link<C, A, U> {
     /// Work from the path; closed = finish what was given, then QUIT.
     pub orders: mpsc::Receiver<Vec<Entry>>,
     pub events: mpsc::UnboundedSender<(u32, SessionEvent)>,
@@ -217,6 +217,8 @@ pub struct Link<C, A> {
     pub compose: C,
     /// Asked before each message: may it go now, and if not, when to ask again. What it grants is spent.
     pub admit: A,
+    /// What was granted at that time was not used after all: the message was never begun.
+    pub unspent: U,
     pub messages_max: Option<u32>,
     /// How long to wait for work before QUIT.
     pub idle: Duration,

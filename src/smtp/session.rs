@@ -139,10 +139,11 @@ impl Session {
     /// # Cancel safety
     /// Dropping the future closes the connection: entries that were queued are lost to their path
     /// and those in flight keep their slots armed. Use `Link::stop` to end it in good order.
-    pub async fn run<C, A>(self, link: Link<C, A>) -> SessionEnd
+    pub async fn run<C, A, U>(self, link: Link<C, A, U>) -> SessionEnd
     where
         C: FnMut(Entry, &mut Composed) -> Result<(), ComposeFailure> + Send,
         A: Fn() -> Result<(), Instant> + Send,
+        U: Fn(Instant) + Send,
     {
         match self.stream {
             Stream::Clear(stream) => run_on(stream, self.terms, link).await,

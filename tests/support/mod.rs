@@ -20,6 +20,21 @@ use postroad::smtp::Reach;
 use postroad::world::{self, Counts, World, WorldFile};
 use tempfile::TempDir;
 
+/// A world of `tests/worlds`.
+pub fn shipped(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/worlds");
+    std::fs::read_to_string(folder.join(name).with_extension("toml")).unwrap()
+}
+
+/// Waits until `condition`, looking at it now and then; not for ever.
+pub async fn until(what: &str, within: Duration, mut condition: impl FnMut() -> bool) {
+    let began = tokio::time::Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < within, "{what}: in vain for {within:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// No test waits longer than this for a run to end.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 

@@ -366,6 +366,37 @@ fn after_a_suspension_it_grows_back_by_a_tenth_in_ten_minutes() {
 }
 
 #[test]
+fn a_second_suspension_within_a_day_halves_what_it_grows_back_to() {
+    let start = Instant::now();
+    let minutes = |minutes: u64| start + Duration::from_secs(60 * minutes);
+    let mut rate = AdaptiveRate::new(Some(100.0), None, REAL, start);
+    rate.resumed(0.25, start);
+    assert_eq!(rate.per_second(minutes(51)), Some(75.0));
+    rate.resumed(0.25, minutes(51));
+    assert_eq!(rate.ceiling(), Some(37.5));
+    assert_eq!(rate.per_second(minutes(51)), Some(18.75));
+    let held = rate.per_second(minutes(300)).unwrap();
+    assert!((held - PLATEAU * 37.5).abs() < 1e-9, "{held}");
+    // Used all the while, it is tried after a day whether more is taken.
+    rate.accepted(10_000_000, minutes(301));
+    assert!(rate.per_second(minutes(23 * 60)).unwrap() <= held);
+    assert!(rate.per_second(minutes(28 * 60)).unwrap() > held);
+    // Days later it is an accident again.
+    let mut rate = AdaptiveRate::new(Some(100.0), None, REAL, start);
+    rate.resumed(0.25, start);
+    rate.resumed(0.25, minutes(25 * 60));
+    assert_eq!(rate.ceiling(), None);
+}
+
+#[test]
+fn a_rest_that_leaves_the_whole_rate_changes_nothing() {
+    let start = Instant::now();
+    let mut rate = AdaptiveRate::new(None, None, REAL, start);
+    rate.resumed(1.0, start);
+    assert!(!rate.is_adjusted());
+}
+
+#[test]
 fn a_learned_ceiling_is_kept_to_and_decays() {
     let start = Instant::now();
     let mut rate = AdaptiveRate::new(Some(100.0), Some(10.0), REAL, start);

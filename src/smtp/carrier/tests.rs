@@ -96,6 +96,7 @@ impl Setup {
                 }
             },
             admit: || Ok(()),
+            unspent: |_| {},
             messages_max: self.messages_max,
             idle: self.idle,
             window: self.window,
