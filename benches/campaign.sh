@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole road, measured: a campaign of 10 KB messages (text and HTML, about 30 substitutions, one
 # recipient each, 50 domains) from its list to Postfix's smtp-sink on loopback, with the default
-# durability, unsigned and signed, to one site, 50 and 5,000, over 50 sessions in all. Beside it, from the
+# durability, unsigned (also with `adapt = false`, as "fixed") and signed, to one site, 50 and 5,000, over 50 sessions in all. Beside it, from the
 # same run, what the machine could do at best. Needs smtp-sink (Debian: postfix), python3 and openssl.
 #
 #   benches/campaign.sh [MESSAGES] [SITES...]        default: 500000 messages; 1, 50 and 5000 sites
@@ -94,7 +94,7 @@ TOML
 
 cpu_of() { awk -v hz="$(getconf CLK_TCK)" '{ print ($14 + $15) / hz }' "/proc/$1/stat"; }
 
-campaign() { # SITES KEY
+campaign() { # SITES KEY, with `fixed` for limits that no reply changes
     mkdir -p campaign
     cp message.txt message.html recipients.csv campaign/
     cat >campaign/campaign.toml <<TOML
@@ -117,6 +117,7 @@ TOML
 state = "$work/state"
 smtp_port = 2525
 sessions_total = 50
+adapt = $([ "$2" = fixed ] && echo false || echo true)
 [dns]
 servers = ["127.0.0.1:5354"]
 [shaping.default]
@@ -155,5 +156,5 @@ for count in "${sites[@]}"; do
     list $((count > 50 ? count : 50))
     world "$count"
     campaign "$count" unsigned
-    [ "$count" != 1 ] || campaign "$count" signed
+    [ "$count" != 1 ] || { campaign "$count" fixed; campaign "$count" signed; }
 done

@@ -16,13 +16,15 @@
 //!      │ outcome
 //!      ▼
 //!  feedback                   outcome → disposition
+//!      │ classify             a reply's class, how far it reaches, what to do
+//!      │ policy               rates, sessions, rests, warm-up, breakers: what a path may do from now on
 //!      ▼
 //!  journal                    the truth: append-only, group-committed, replayed after a crash
 //! ```
 //!
 //! To follow a message, read `main` → [`cli`] → [`engine`] → [`scheduler`] → [`egress`] (`path`, then
 //! `opening`) → [`smtp::session`] → [`smtp::transaction`]; to follow what came of it, [`feedback`] →
-//! [`journal`].
+//! [`classify`] → [`policy`] → [`journal`].
 //!
 //! # Modules
 //! Leaves, which know nothing else: [`address`] (parsed once, no line end possible), [`reply`],
@@ -30,18 +32,22 @@
 //! (totals that add up), [`mapped`] (the only unsafe code).
 //!
 //! Facts: [`config`] (the node's settings), [`campaign`] (manifest, list, spool, the frozen run),
-//! [`suppression`] (who must not be mailed), [`site`] (MX routes, sites, providers), [`shaping`] (limits).
+//! [`suppression`] (who must not be mailed), [`site`] (MX routes, sites, providers), [`shaping`] (limits),
+//! [`classify`] (what replies mean), [`retry`] (when to try again).
 //!
-//! Work: [`message`], [`smtp`], [`egress`], [`scheduler`], [`feedback`], [`journal`], wired by [`engine`]
-//! explained while it runs by [`control`], and shown to a person by [`cli`]. [`convert`] makes other
-//! mailers' settings into ours. Beside them [`world`], a simulated internet that knows none of them.
+//! Work: [`message`], [`smtp`], [`egress`], [`scheduler`], [`feedback`], [`policy`], [`journal`], wired by
+//! [`engine`], asked and told while they run through [`control`], and shown to a person by [`cli`].
+//! [`convert`] makes other mailers' settings into ours. Beside them [`world`], a simulated internet that
+//! knows none of them.
 //!
 //! # What always holds
 //! - Every row of a list ends in exactly one disposition; the sum is checked ([`metrics::Totals::check`]).
 //! - An outcome counts once its journal record is written; who is in doubt is known after any crash.
 //! - Memory does not grow with the list, but for a few octets a recipient: the duplicate set while the
 //!   list is read, a timer for each deferred recipient, a bit for each settled one after a restart.
-//! - A rate or a session limit is a ceiling, spent where a message starts ([`shaping::rate::Gate`]).
+//! - A rate or a session limit is a ceiling, spent where a message starts ([`shaping::rate::Gate`]); policy
+//!   only ever lowers it.
+//! - A reply about us is never held against the recipient ([`classify`]).
 //! - Only a [`suppression::Cleared`] recipient can become a message.
 //! - A list, a template, a reply or a DNS answer can be wrong in any way and costs no other recipient.
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use postroad::classify::{By, Class, Measure, RecipientAction, Rules, Threshold};
 use postroad::config::Node;
+use postroad::config::source::{Auth, RelayHost, SecretPlace};
 use postroad::convert::{self, Converted, Kind};
 use postroad::outcome::{Scope, Stage};
 use postroad::reply::Reply;
@@ -122,6 +123,11 @@ fn limits_of_kumomta_become_ours() {
         sessions = 5
         messages_total = "200/s"
         tls = "verified"
+        [provider.workspace]
+        sessions_total = 5
+        sessions = 5
+        messages_total = "200/s"
+        tls = "verified"
         [provider.barracuda]
         sessions = 10
         messages_per_session = 15
@@ -140,13 +146,48 @@ fn limits_of_kumomta_become_ours() {
         "#,
     );
     assert_eq!(limits, expected);
+    let google = r#"[provider."google"]"#;
+    assert_eq!(
+        why(&kumomta(), line(SHAPING, google), google),
+        "here these are the providers google, workspace, each with the limits and totals of its own"
+    );
     let settings: toml::Table = kumomta().settings.parse().unwrap();
     assert_eq!(settings["ehlo_name"].as_str(), Some("mail.sender.example"));
     assert_eq!(settings["sources"]["ip-1"]["ehlo"].as_str(), Some("ip-1.sender.example"));
 }
 
 #[test]
+fn a_provider_that_is_said_anew_stays_who_it_is() {
+    let text = "[provider.google]\nmatch = [{MXSuffix = \".google.com\"}]\nreplace_base = true\n\
+                connection_limit = 3\n\
+                [[provider.google.automation]]\nregex = \"go away\"\naction = \"Suspend\"\nduration = \"1h\"\n\
+                [provider.yahoo]\nreplace_base = true\nconnection_limit = 2\n";
+    let converted = convert::kumomta(&[(Path::new("f"), text)], &[]).unwrap();
+    assert_eq!(faults(&converted), [""; 0]);
+    let expected = section(
+        r#"
+        [provider.google]
+        replace = true
+        sessions = 3
+        mx = ["gmail-smtp-in.l.google.com", ".gmail-smtp-in.l.google.com"]
+        [provider.workspace]
+        replace = true
+        sessions = 3
+        mx = [".google.com", ".googlemail.com"]
+        replies = "google"
+        [provider.yahoo]
+        replace = true
+        sessions = 2
+        mx = [".yahoodns.net"]
+        "#,
+    );
+    assert_eq!(limits(&converted), expected);
+    assert!(converted.replies.contains("provider = \"google\"\n"), "{}", converted.replies);
+}
+
+#[test]
 fn automation_of_kumomta_becomes_reply_rules() {
+    assert!(!kumomta().replies.contains("workspace"), "its replies are google's");
     let rules = rules(&kumomta());
     let measure = |provider, reply| {
         let verdict =
@@ -271,6 +312,8 @@ fn limits_of_powermta_become_ours() {
         messages_per_session = 1000
         [provider.google]
         sessions = 15
+        [provider.workspace]
+        sessions = 15
         [provider.pool]
         mx = [".mx.pool.example"]
         sessions = 4
@@ -298,6 +341,16 @@ fn limits_of_powermta_become_ours() {
         "#,
     );
     assert_eq!(limits, expected);
+}
+
+#[test]
+fn a_rollup_that_is_several_providers_is_told() {
+    let told = why(&powermta(POWERMTA), line(POWERMTA, "<domain google.rollup>"), "google.rollup");
+    assert_eq!(
+        told,
+        "here these are the providers google, workspace, each with the limits and totals of its own"
+    );
+    assert!(!powermta(POWERMTA).replies.contains("workspace"), "its replies are google's");
 }
 
 #[test]
@@ -336,6 +389,14 @@ fn a_route_becomes_a_relay_and_its_password_is_not_copied() {
         "#,
     );
     assert_eq!(settings["sources"]["relayed"]["relay"].as_table(), Some(&expected));
+    let node = Node::parse(Path::new("postroad.toml"), &converted.settings).unwrap();
+    let relay = node.sources["relayed"].relay.as_ref().unwrap();
+    assert_eq!((relay.machine(), relay.port()), (Some(RelayHost::Address([192, 0, 2, 25].into())), 587));
+    assert_eq!(
+        relay.auth.as_ref().and_then(Auth::secret),
+        Some(SecretPlace::Env("RELAY_PASSWORD_RELAYED".to_owned()))
+    );
+    assert_eq!(faults(&converted), [""; 0]);
     let report: String = converted.remarks.iter().map(|remark| format!("{remark}\n")).collect();
     assert!(!converted.settings.contains("hunter2") && !report.contains("hunter2"), "{report}");
     assert!(report.contains(": auth-password: passwords are not copied"), "{report}");

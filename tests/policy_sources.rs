@@ -8,8 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use postroad::address::AddressRef;
+use postroad::campaign::run::Run;
 use postroad::world::counts::SLICE;
-use support::{Stage, list, shipped};
+use support::{PATIENCE, Stage, list, shipped, until};
 
 const A: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 30, 0, 1));
 const B: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 30, 0, 2));
@@ -52,23 +53,50 @@ async fn what_one_source_may_not_send_to_a_provider_the_others_do() {
     assert!(at_q.accepted > 100, "q takes from it all the while: {at_q:?}");
 }
 
+/// Every one of `count` was let in at the second attempt, from the source of the first.
+fn assert_passed_at_second(stage: &Stage, count: usize) {
+    let mut from = [0, 0];
+    for number in 0..count {
+        let address = format!("u{number}@greylist.test");
+        let fared = stage.world.greylisting(&AddressRef::parse(&address).unwrap()).unwrap();
+        assert_eq!((fared.attempts, fared.passed_from), (2, Some(fared.first_source)), "{address}");
+        from[usize::from(fared.first_source == B)] += 1;
+    }
+    let counts = stage.counts();
+    println!("first from the one and the other: {from:?}");
+    assert_eq!((counts.accepted, counts.repeated), (count as u64, 0));
+    assert_eq!(counts.tally("p", None).greylisted, count as u32);
+    assert!(from.iter().all(|part| *part > count / 6), "both sources are at work: {from:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn greylisting_is_passed_at_the_second_attempt_from_the_same_source() {
     let settings =
         format!("[shaping.provider.p]\nmx = [\".p.test\"]\nmessages = \"unlimited\"\n{TWO_SOURCES}");
     let stage = Stage::new(&shipped("greylist"), &settings);
     let report = stage.send(&list(600, |_| "greylist.test".into()), "").await;
-    let counts = stage.counts();
-    assert_eq!((report.totals.delivered, counts.accepted, counts.repeated), (600, 600, 0));
-    let mut from = [0, 0];
-    for number in 0..600 {
-        let address = format!("u{number}@greylist.test");
-        let fared = stage.world.greylisting(&AddressRef::parse(&address).unwrap()).unwrap();
-        assert_eq!((fared.attempts, fared.passed_from), (2, Some(fared.first_source)), "{address}");
-        from[usize::from(fared.first_source == B)] += 1;
-    }
-    assert_eq!(counts.tally("p", None).greylisted, 600);
-    assert!(from.iter().all(|count| *count > 100), "both sources are at work: {from:?}");
+    assert_eq!(report.totals.delivered, 600);
+    assert_passed_at_second(&stage, 600);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_does_not_forget_from_where_a_greylisted_recipient_was_tried() {
+    let settings =
+        format!("[shaping.provider.p]\nmx = [\".p.test\"]\nmessages = \"unlimited\"\n{TWO_SOURCES}");
+    // Five minutes would be over before the process is.
+    let stage = Stage::new(
+        &shipped("greylist").replace("5m", "20m"),
+        &settings.replace("messages =", "greylist = \"25m\"\nmessages ="),
+    );
+    let run = stage.run(&stage.campaign(&list(300, |_| "greylist.test".into()), ""));
+    let running = stage.start(run.clone()).await.unwrap();
+    until("all are turned away", PATIENCE, || stage.counts().tally("p", None).greylisted == 300).await;
+    running.watch().stop();
+    let report = running.finished().await.unwrap();
+    assert_eq!((report.totals.delivered, report.totals.waiting), (0, 300), "too slow a machine to see it");
+    let report = stage.send_all(Run::open(&stage.node.state, &run.id).unwrap()).await;
+    assert_eq!(report.totals.delivered, 300);
+    assert_passed_at_second(&stage, 300);
 }
 
 #[tokio::test(flavor = "multi_thread")]

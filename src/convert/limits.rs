@@ -163,10 +163,18 @@ impl LimitSet {
         }
     }
 
-    /// The exchanges of a provider, if it is not simply one that is shipped.
+    /// The exchanges of a provider, shipped or said before, and `suffixes`; nothing where it is simply one
+    /// that is shipped. Where nothing earlier holds, who it is does all the same.
     pub fn say_mx(&mut self, provider: &str, suffixes: &[String], place: &Place, report: &mut Report) {
-        let mut names = providers::suffixes(provider);
-        let known = names.len();
+        let section = Section::Provider(provider.to_owned());
+        let draft = self.draft(&section, place);
+        let replace = draft.replace;
+        let said = draft.entries.iter_mut().find(|entry| entry.key == "mx");
+        let mut names = match &said {
+            Some(entry) => entry.value.split('"').skip(1).step_by(2).map(str::to_owned).collect(),
+            None => providers::suffixes(provider),
+        };
+        let known = names.clone();
         for suffix in suffixes {
             if !names.contains(suffix)
                 && !names.iter().any(|wider| wider.starts_with('.') && suffix.ends_with(wider))
@@ -175,15 +183,16 @@ impl LimitSet {
                 names.push(suffix.clone());
             }
         }
-        let section = Section::Provider(provider.to_owned());
-        let draft = self.draft(&section, place);
-        if let Some(entry) = draft.entries.iter_mut().find(|entry| entry.key == "mx") {
+        match said {
             // Said for several of the peer's providers: all of them.
-            let mut all: Vec<String> = entry.value.split('"').skip(1).step_by(2).map(str::to_owned).collect();
-            all.extend(names.into_iter().filter(|name| !entry.value.contains(&quoted(name))));
-            entry.value = array(&all);
-        } else if names.len() > known || known == 0 || draft.replace {
-            self.say(&section, ("mx", &Value::Names(names)), (place, "match"), report);
+            Some(entry) => entry.value = array(&names),
+            None if names != known || replace => {
+                self.say(&section, ("mx", &Value::Names(names)), (place, "match"), report);
+            }
+            None => {}
+        }
+        if let Some(other) = providers::replies(provider).filter(|_| replace) {
+            self.say(&section, ("replies", &Value::Word(other)), (place, "match"), report);
         }
     }
 

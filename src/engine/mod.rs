@@ -229,7 +229,7 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
             feedback: feedback.clone(),
             schedule,
             skip: recovered.skip,
-            waiting: recovered.waiting,
+            waiting: recover::rebound(recovered.waiting, &recovered.sources, policy.sources()),
             start: Instant::now() + start_at.duration_since(began_at).unwrap_or_default(),
             stop: stop.clone(),
         },

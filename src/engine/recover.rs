@@ -1,6 +1,6 @@
 //! What a former process left of a run, made ready to go on from: spool, journal, in-doubt slots.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use crate::campaign::run::Run;
 use crate::campaign::spool::Spool;
 use crate::config::Node;
 use crate::envelope::{Entry, RecipientId};
-use crate::journal::{self, Inflight, Record, Replay, Writer};
+use crate::journal::{self, Inflight, Record, Replay, Waiting, Writer};
 use crate::outcome::{Disposition, Evidence, InDoubtPolicy, SiteId, SourceId, Stage};
 use crate::scheduler::Skip;
 
@@ -23,10 +23,25 @@ pub(super) struct Recovered {
     pub(super) writer: Writer,
     /// Settled, or waiting in a timer.
     pub(super) skip: Skip,
+    /// Bound to sources by the numbers of the former process; see [`rebound`].
     pub(super) waiting: Vec<(Entry, SystemTime)>,
+    pub(super) sources: BTreeMap<u32, Box<str>>,
     pub(super) delivered: u64,
     pub(super) is_resumed: bool,
     pub(super) warnings: Vec<String>,
+}
+
+/// Those who wait with the sources they are bound to by their numbers of now, instead of those of the
+/// former process, which `former` names. Who was bound to one that is gone is free.
+pub(super) fn rebound<'a>(
+    mut waiting: Vec<(Entry, SystemTime)>,
+    former: &BTreeMap<u32, Box<str>>,
+    names: impl Iterator<Item = &'a str>,
+) -> Vec<(Entry, SystemTime)> {
+    let now: HashMap<&str, SourceId> = names.zip((0..).map(SourceId)).collect();
+    let number = |source: SourceId| now.get(&**former.get(&u32::from(source.0))?).copied();
+    waiting.iter_mut().for_each(|(entry, _)| entry.bound = entry.bound.and_then(number));
+    waiting
 }
 
 /// Replays the journal and records as in doubt what was in flight when the former process died.
@@ -63,6 +78,7 @@ pub(super) async fn recover(run: &Run, node: &Node) -> Result<Recovered, EngineE
         ));
     }
     let writer = Writer::start(&folder, replay.position(), node.sync, inflight.clone())?;
+    let sources = replay.names.sources.clone();
     let (mut settled, mut waiting) = standing(replay);
     if !doubtful.is_empty() {
         let (policy, now) = (run.manifest.in_doubt, SystemTime::now());
@@ -91,6 +107,7 @@ pub(super) async fn recover(run: &Run, node: &Node) -> Result<Recovered, EngineE
         writer,
         skip: Skip::new(settled),
         waiting,
+        sources,
         delivered,
         is_resumed,
         warnings,
@@ -107,7 +124,10 @@ fn read(folder: &Path, spool: &Path, map: &Path) -> Result<(Replay, Spool, Arc<I
 fn standing(replay: Replay) -> (HashMap<u32, roaring::RoaringBitmap>, Vec<(Entry, SystemTime)>) {
     let waiting: Vec<_> = replay
         .waiting()
-        .map(|waiting| (Entry::new(waiting.recipient, waiting.attempt), waiting.due))
+        .map(|waiting| {
+            let Waiting { recipient, attempt, due, bound } = waiting;
+            (Entry { recipient, attempt, bound }, due)
+        })
         .collect();
     let mut settled: HashMap<u32, roaring::RoaringBitmap> =
         replay.settled.bitmaps().map(|(segment, bitmap)| (segment, bitmap.clone())).collect();

@@ -215,6 +215,8 @@ impl<'a> Frame<'a> {
             at_millis: self.u64(24),
             attempt: self.u16(46),
             disposition: disposition(self.0[7], self.u64(32)).ok_or(Unreadable::Value)?,
+            class: self.0[50],
+            source: SourceId(self.u16(44)),
         })
     }
 
@@ -240,21 +242,21 @@ impl<'a> Frame<'a> {
     }
 
     fn record(self) -> Result<Record, Unreadable> {
-        let Attempt { recipient, at_millis, attempt, disposition } = self.attempt()?;
+        let Attempt { recipient, at_millis, attempt, disposition, class, source } = self.attempt()?;
         let enhanced = (self.0[52] != 0).then(|| EnhancedCode::new(self.0[52], self.u16(54), self.u16(56)));
         Ok(Record {
             recipient: RecipientId::from_u64(recipient),
             attempt,
             at: from_millis(at_millis),
             disposition,
-            class: self.0[50],
+            class,
             evidence: Evidence {
                 stage: stage(self.0[51]).ok_or(Unreadable::Value)?,
                 code: self.u16(48),
                 enhanced,
                 text: self.text(ATTEMPT_OCTETS)?,
             },
-            source: SourceId(self.u16(44)),
+            source,
             site: SiteId(self.u32(40)),
             slot: None,
         })
@@ -286,6 +288,8 @@ pub(super) struct Attempt {
     pub(super) at_millis: u64,
     pub(super) attempt: u16,
     pub(super) disposition: Disposition,
+    pub(super) class: u8,
+    pub(super) source: SourceId,
 }
 
 /// Reads the line at the start of `octets`: the line, its sequence and its length in octets. `None`

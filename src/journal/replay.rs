@@ -14,8 +14,9 @@ use std::time::SystemTime;
 use hashbrown::HashMap;
 use roaring::RoaringTreemap;
 
+use crate::classify::Class;
 use crate::envelope::{Entry, RecipientId};
-use crate::outcome::Disposition;
+use crate::outcome::{Disposition, SourceId};
 
 use super::record::{Attempt, from_millis, to_millis};
 use super::walk::{Torn, Walk};
@@ -28,6 +29,8 @@ pub struct Waiting {
     /// The next attempt's number.
     pub attempt: u16,
     pub due: SystemTime,
+    /// It was greylisted, so that the attempt has to come from there.
+    pub bound: Option<SourceId>,
 }
 
 /// What numbers stand for, by the last line that said so.
@@ -56,6 +59,8 @@ pub struct Replay {
     pub settled: RoaringTreemap,
     /// By id: when due (ms since 1970, 48 bits) and next attempt (16 bits).
     waiting: HashMap<u64, u64>,
+    /// By id, of those: the source that a greylisting server knows.
+    bound: HashMap<u64, SourceId>,
     /// By id: was in doubt at some time, whatever came of it.
     pub in_doubt: RoaringTreemap,
     pub totals: Totals,
@@ -78,12 +83,12 @@ impl Replay {
 
     /// Recipients to be tried again, in no order.
     pub fn waiting(&self) -> impl ExactSizeIterator<Item = Waiting> + '_ {
-        self.waiting.iter().map(|(&id, &packed)| waiting(id, packed))
+        self.waiting.iter().map(|(&id, &packed)| self.waiting_as(id, packed))
     }
 
     pub fn waits(&self, recipient: RecipientId) -> Option<Waiting> {
         let id = recipient.to_u64();
-        self.waiting.get(&id).map(|&packed| waiting(id, packed))
+        self.waiting.get(&id).map(|&packed| self.waiting_as(id, packed))
     }
 
     pub fn is_settled(&self, recipient: RecipientId) -> bool {
@@ -105,9 +110,24 @@ impl Replay {
         entries
     }
 
+    fn waiting_as(&self, id: u64, packed: u64) -> Waiting {
+        Waiting {
+            recipient: RecipientId::from_u64(id),
+            attempt: packed as u16,
+            due: from_millis(packed >> 16),
+            bound: self.bound.get(&id).copied(),
+        }
+    }
+
     fn take(&mut self, attempt: Attempt) {
-        let Attempt { recipient, at_millis, attempt, disposition } = attempt;
+        let Attempt { recipient, at_millis, attempt, disposition, class, source } = attempt;
         self.records += 1;
+        let is_deferred = matches!(disposition, Disposition::Deferred { .. });
+        if is_deferred && class == Class::Greylisted.number() {
+            self.bound.insert(recipient, source);
+        } else if !self.bound.is_empty() {
+            self.bound.remove(&recipient);
+        }
         let due = match disposition {
             Disposition::Deferred { until } => Some(to_millis(until)),
             Disposition::InDoubt(_) => {
@@ -135,10 +155,6 @@ impl Replay {
 
 fn pack(due_millis: u64, attempt: u16) -> u64 {
     due_millis.min((1 << 48) - 1) << 16 | u64::from(attempt)
-}
-
-fn waiting(id: u64, packed: u64) -> Waiting {
-    Waiting { recipient: RecipientId::from_u64(id), attempt: packed as u16, due: from_millis(packed >> 16) }
 }
 
 /// Reads the journal in `folder` and cuts off the torn end of its last file. No writer may be at work

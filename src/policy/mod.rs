@@ -292,7 +292,7 @@ impl Policy {
         let action = match verdict.recipient {
             // A rule may know better than the limits how long this greylisting takes.
             action if is_bound && action == Class::Greylisted.defaults().recipient => {
-                // A limit, and so in the clock's time already.
+                // In the clock's time already, see [`Tempo::waits`].
                 RecipientAction::RetryAfter(limits.as_ref().map_or(Duration::ZERO, |limits| limits.greylist))
             }
             RecipientAction::RetryAfter(wait) => RecipientAction::RetryAfter(self.setup.tempo.of(wait)),

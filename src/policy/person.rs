@@ -525,7 +525,7 @@ pub(super) mod tests {
         let what: Vec<&str> = listed.iter().map(|adjustment| adjustment.what.as_str()).collect();
         assert_eq!(what, ["pinned to 30 messages a minute", "pinned to 10 sessions at once"]);
         assert!(listed.iter().all(|adjustment| adjustment.until.is_some()));
-        state.leave(key, Instant::now());
+        state.leave(key, now);
         assert!(state.paths.contains_key(&key), "a pin outlives the path's sleep");
         state.tick(now + HOUR + Duration::from_secs(1));
         assert_eq!(state.adjustments(now + HOUR + Duration::from_secs(1)), []);

@@ -268,7 +268,7 @@ impl AdaptiveRate {
 
     /// Cancels what signals have changed; a pin stays.
     pub fn forget(&mut self) {
-        self.held = None;
+        (self.held, self.resumed_at) = (None, None);
     }
 
     /// Whether signals have changed it; a pin has not.

@@ -454,7 +454,7 @@ impl State {
             Whose::Source(source) => self.judge.source(source).to_string(),
         };
         let what = match trip.level {
-            Level::Warn => "nothing yet",
+            Level::Warn => "goes on",
             Level::Slow if self.is_adapting => {
                 let concerned =
                     |key: &PathKey| !matches!(whose, Whose::Source(source) if source != key.source);

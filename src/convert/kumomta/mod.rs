@@ -141,27 +141,13 @@ impl Reader<'_> {
     fn provider(&mut self, name: &str, table: &DeTable<'_>, place: &Place) {
         let subject = format!("[provider.\"{name}\"]");
         let (suffixes, domains) = self.matches(table);
-        let mut owners: Vec<String> = Vec::new();
-        let mut own = Vec::new();
-        for suffix in suffixes {
-            match providers::of_suffix(&suffix) {
-                Some(owner) if owners.contains(&owner) => own.push(suffix),
-                Some(owner) => {
-                    owners.push(owner);
-                    own.push(suffix);
-                }
-                None => own.push(suffix),
-            }
-        }
+        let mut shares = providers::sharing(name, &suffixes);
         let rules = table
             .get("automation")
             .and_then(|rules| rules.get_ref().as_array())
             .map_or(0, |rules| rules.len());
         let has_match = table.get("match").is_some();
-        if owners.is_empty() && !own.is_empty() {
-            owners.push(name.to_owned());
-        }
-        if owners.is_empty() && !has_match {
+        if shares.is_empty() && !has_match {
             match providers::named(name) {
                 Some(known) => {
                     let what = format!(
@@ -169,7 +155,7 @@ impl Reader<'_> {
                          {rules} rules among it; here it holds for the provider `{known}`"
                     );
                     self.work.report.changed(place, subject.clone(), what);
-                    owners.push(known);
+                    shares.push((known, Vec::new()));
                 }
                 None => {
                     let why = format!(
@@ -181,40 +167,26 @@ impl Reader<'_> {
                 }
             }
         }
-        if owners.len() > 1 {
-            let why = format!(
-                "here these are the providers {}, each with the limits and totals of its own",
-                owners.join(", ")
-            );
-            self.work.report.changed(place, subject.clone(), why);
-        } else if let [owner] = &owners[..]
+        if let Some(several) = providers::several(&shares) {
+            self.work.report.changed(place, subject.clone(), several);
+        } else if let [(owner, _)] = &shares[..]
             && owner != name
             && has_match
         {
             self.work.report.changed(place, subject.clone(), format!("it is called `{owner}` here"));
         }
-        let mut sections: Vec<Section> = owners.iter().cloned().map(Section::Provider).collect();
+        let mut sections: Vec<Section> =
+            shares.iter().map(|(owner, _)| Section::Provider(owner.clone())).collect();
         sections.extend(domains.into_iter().map(Section::Domain));
         self.section(&sections, table, place);
-        for (number, owner) in owners.iter().enumerate() {
-            // Those of no shipped provider go with the first.
-            let suffixes: Vec<String> = own
-                .iter()
-                .filter(|suffix| match providers::of_suffix(suffix) {
-                    Some(other) => other == *owner,
-                    None => number == 0,
-                })
-                .cloned()
-                .collect();
-            if !suffixes.is_empty() {
-                self.work.limits.say_mx(owner, &suffixes, place, &mut self.work.report);
-            }
+        for (owner, suffixes) in &shares {
+            self.work.limits.say_mx(owner, suffixes, place, &mut self.work.report);
         }
         self.sources_of_one(table, &subject);
-        let whose = if owners.is_empty() {
+        let whose = if shares.is_empty() {
             Whose::None("reply rules go by provider, and a provider is known by its exchanges".to_owned())
         } else {
-            Whose::Providers(owners)
+            Whose::Providers(providers::replying(&shares))
         };
         self.automation(table, &whose, name);
     }

@@ -212,15 +212,20 @@ impl Reading<'_> {
                 .filter(|(rollup, _)| *rollup == name)
                 .map(|(_, suffix)| suffix.clone())
                 .collect();
-            if let Some(first) = suffixes.first() {
-                let provider = providers::of_suffix(first)
-                    .unwrap_or_else(|| name.trim_end_matches(".rollup").to_owned());
-                self.work.limits.say_mx(&provider, &suffixes, place, &mut self.work.report);
-                let section = Section::Provider(provider.clone());
-                targets.push(Target { section, whose: Some(vec![provider]), name });
+            let subject = format!("<domain {name}>");
+            if !suffixes.is_empty() {
+                let shares = providers::sharing(name.trim_end_matches(".rollup"), &suffixes);
+                if let Some(several) = providers::several(&shares).filter(|_| has_limits) {
+                    self.work.report.changed(place, subject, several);
+                }
+                let whose = Some(providers::replying(&shares));
+                for (provider, suffixes) in shares {
+                    self.work.limits.say_mx(&provider, &suffixes, place, &mut self.work.report);
+                    let section = Section::Provider(provider);
+                    targets.push(Target { section, whose: whose.clone(), name: name.clone() });
+                }
                 continue;
             }
-            let subject = format!("<domain {name}>");
             if name.ends_with(".queue") {
                 let why = "there are no queues by name; put sources into pools and name one in the manifest";
                 self.work.report.lost(place, subject, why);
