@@ -40,6 +40,27 @@ samples = [\"450 4.7.0 The harbour is closed\"]
 ";
 
 #[test]
+fn the_rules_of_the_settings_hold_and_a_provider_has_to_be_known() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("mine.toml"), MINE).unwrap();
+    std::fs::write(folder.path().join("postroad.toml"), "reply_files = [\"mine.toml\"]\n").unwrap();
+    let input = "MAIL: 450 4.7.0 The harbour is closed\n";
+    // What rules say of one provider holds for those whose replies are said to be its own.
+    for provider in ["google", "workspace"] {
+        let output = postroad(folder.path(), &["classify", "--json", "--provider", provider], input);
+        assert_eq!(json(&output.stdout)[0]["rule"], "harbour-closed", "{}", text(&output.stderr));
+    }
+    let output = postroad(folder.path(), &["classify", "--provider", "gogle"], input);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("did you mean `google`?"), "{}", text(&output.stderr));
+    let check = || text(&postroad(folder.path(), &["rules", "check", "--json"], "").stdout);
+    assert!(check().contains("\"faults\":[]"), "{}", check());
+    std::fs::write(folder.path().join("mine.toml"), MINE.replace("after = \"3/h\"", "aftr = \"3/h\""))
+        .unwrap();
+    assert!(check().contains("did you mean `after`?"), "{}", check());
+}
+
+#[test]
 fn replies_and_log_lines_are_classified() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("mine.toml"), MINE).unwrap();

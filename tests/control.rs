@@ -214,6 +214,7 @@ async fn a_person_ends_what_is_in_force_pins_and_resumes() {
     let said = words(&stage, &["adjust", "pin", "a@good.test", "sessions", "1", "--for", "2h"]);
     assert_eq!(said, "a to good.test: pinned to 1 session at once\n");
     words(&stage, &["adjust", "pin", "a@good.test", "rate", "30/min", "--for", "2h"]);
+    assert!(why(&stage, "a@good.test")["paths"][0]["sessions"]["pinned_until"].is_string());
     assert!(words(&stage, &["adjust", "list"]).contains("pinned to 1 session at once, until"));
     let nowhere = stage.call(&["adjust", "pin", "b@good.test", "sessions", "1", "--for", "2h"]);
     assert!(String::from_utf8_lossy(&nowhere.stderr).contains("no source `b`; it has a"));
@@ -254,16 +255,31 @@ async fn what_makes_no_sense_costs_an_answer_and_nothing_else() {
         let silent: Vec<UnixStream> = (0..20).map(|_| UnixStream::connect(&path).unwrap()).collect();
         drop(silent);
         let long = "x".repeat(REQUEST_OCTETS_MAX * 4);
-        for garbage in
-            ["\n", "no json\n", "{\"cancel\":\"all\"}\n", "{\"domain\":\"\"}\n", "\u{0}\u{0}\n", &long]
-        {
+        let pin = |to: &str, lasting: &str| {
+            format!("{{\"pin\":{{\"path\":\"*@hold.test\",\"to\":{to},\"lasting\":\"{lasting}\"}}}}\n")
+        };
+        for garbage in [
+            "\n",
+            "no json\n",
+            "{\"cancel\":\"all\"}\n",
+            "{\"domain\":\"\"}\n",
+            "\u{0}\u{0}\n",
+            &"[".repeat(REQUEST_OCTETS_MAX),
+            &pin("{\"rate\":-5}", "1h"),
+            &pin("{\"rate\":1}", "0s"),
+            &pin("{\"sessions\":0}", "1h"),
+            &long,
+        ] {
             let mut stream = UnixStream::connect(&path).unwrap();
             // It may have heard enough before the end.
             let _ = stream.write_all(garbage.as_bytes());
             let mut reply = String::new();
             let read = stream.read_to_string(&mut reply);
             let refused = matches!(serde_json::from_str(&reply), Ok(Reply::Refused(_)));
-            assert!(refused || read.is_err() && garbage.len() > REQUEST_OCTETS_MAX, "{garbage:.40}: {reply}");
+            assert!(
+                refused || read.is_err() && garbage.len() >= REQUEST_OCTETS_MAX,
+                "{garbage:.40}: {reply}"
+            );
         }
         assert!(matches!(ask(&stage.node.state, &run, &Request::Campaign), Ok(Reply::Campaign(_))));
     });

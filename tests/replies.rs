@@ -1119,6 +1119,61 @@ fn the_same_words_about_sender_and_recipient() {
     ]);
 }
 
+/// Words of a dead mailbox that are said of a session, a server, an IP address or our own return path.
+#[test]
+fn what_is_said_of_something_else_suppresses_nobody() {
+    let rules = Rules::shipped();
+    for line in [
+        "554 Disconnected due to inactivity",
+        "550 5.3.2 This server no longer accepts mail for this domain",
+        "550 This mail server is no longer in use, use mx2.example.test",
+        "554 domain no longer active",
+        "550 IP address no longer allowed",
+        "554 the sending domain is unknown to us",
+        "550 your IP is unknown to us",
+        "550 domain is not known at this server",
+        "554 Connection has been terminated",
+        "550 5.7.1 hostname of your server does not exist here",
+        "550 5.7.1 user agent claims a name that is unknown",
+        "550 5.7.1 The ratio of invalid recipients is too high",
+        "554 5.7.1 We are not accepting mail from your network",
+        "550 We do not accept mail from your IP",
+        "550 5.1.7 Invalid mailbox for sender",
+        "550 5.1.8 Invalid user in MAIL FROM",
+        "550 5.1.8 No such user",
+        "550 Sender mailbox does not exist",
+        "550 Sender: no such user",
+        "550 5.1.0 sender user unknown",
+        "550 sender's mailbox unavailable",
+        "550 return address user not found",
+    ] {
+        for stage in ["RCPT", "CONTENT"] {
+            let got = verdict(&rules, "", &format!("{stage}: {line}"));
+            assert_ne!(fate(&got), Suppress, "{stage}: {line}: {got:?}");
+            assert!(!matches!(got.class, UnknownUser | InactiveMailbox), "{stage}: {line}: {got:?}");
+        }
+    }
+    for line in ["451 4.7.1 Your IP address is temporarily suspended", "451 delivery temporarily suspended"] {
+        assert_ne!(verdict(&rules, "", line).class, InactiveMailbox, "{line}");
+    }
+    // One exchange that asks one recipient's sender to log in is no relay that lost our password.
+    let got = verdict(&rules, "google", "RCPT: 550 5.7.1 Authentication required");
+    assert!(got.threshold.is_some(), "{got:?}");
+    assert!(verdict(&rules, "", "MAIL: 530 5.7.0 Authentication required").threshold.is_none());
+}
+
+/// No provider of its own, no say about a campaign.
+#[test]
+fn an_unknown_provider_pauses_no_campaign() {
+    let rules = Rules::shipped();
+    for sample in rules.rules().flat_map(|rule| rule.samples.iter()) {
+        for stage in STAGES {
+            let got = rules.classify(None, stage, &sample.reply);
+            assert_ne!(got.measure, Some(Measure::PauseCampaign), "{stage:?}: {}", sample.reply);
+        }
+    }
+}
+
 /// Every sample, from every provider that a rule names and from none, at every stage.
 #[test]
 fn what_is_about_the_sender_never_gives_up_on_a_recipient() {

@@ -18,9 +18,9 @@
 //! | authentication, sender-refused | sending-domain | retry | pause domain 1h | yes |
 //! | tls-required | path | retry | | yes |
 //! | credentials-refused | path | retry | suspend 1h resume 1 | yes |
-//! | system-trouble | path; message on 5yz without a rule | retry; bounce on 5yz without a rule | | |
+//! | system-trouble | path; message on 5yz from RCPT on without a rule | retry; bounce on those | | |
 //! | closing, protocol | session | retry | | |
-//! | unclassified-permanent | by stage | bounce | | |
+//! | unclassified-permanent | by stage; path at MAIL | bounce | slow 0.5 at MAIL | |
 //! | unclassified-transient | by stage | retry | | |
 //!
 //! A 5yz about us defers: it says nothing about the recipient, and often ends with what caused it. No

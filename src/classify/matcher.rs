@@ -126,7 +126,14 @@ impl Matcher {
         let reply = question.reply;
         let mut first = self.first_without_text(rules, question);
         let folded = Folded::new(reply);
+        // A fragment that comes again says nothing new, and in a long reply many do.
+        let mut seen = vec![0u64; self.candidates.len().div_ceil(64)];
         for found in self.fragments.find_overlapping_iter(folded.octets()) {
+            let (word, bit) = (found.pattern().as_usize() / 64, 1 << (found.pattern().as_usize() % 64));
+            if seen[word] & bit != 0 {
+                continue;
+            }
+            seen[word] |= bit;
             for candidate in &self.candidates[found.pattern()] {
                 if first.is_some_and(|first| first <= candidate.rule) {
                     break;

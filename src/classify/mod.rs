@@ -12,7 +12,10 @@
 //! line       a reply out of a log's line, and the words for stages
 //! ```
 //!
-//! A rule comes first, then the registry, then reply code and stage. What only the last of these knew is
+//! A rule comes first, then the registry, then reply code and stage. Where the site's provider is not known
+//! and no rule for any fits, a rule of some provider counts if its text is met, since large providers stand
+//! behind names of others; it pauses no campaign then, and suppresses only with an enhanced code that says so
+//! too. What only the last of these knew is
 //! counted and listed as unclassified. Failures that were made here, without a reply, never meet a rule.
 //! Who acts on a verdict is [`crate::feedback`] (the recipient) and [`crate::policy`] (the sending side).
 

@@ -264,22 +264,15 @@ impl Rules {
             let class = if is_accepted { Class::Accepted } else { Class::Protocol };
             return by_class(class, By::Code, stage, reply);
         }
-        let known = self.matcher.first(&self.rules, provider, stage, reply);
+        if let Some(number) = self.matcher.first(&self.rules, provider, stage, reply) {
+            return self.by_rule(number, stage, reply);
+        }
         // A host that nobody knows may be a large provider's all the same: its words tell.
         let by_text = || self.matcher.first_by_text(&self.rules, stage, reply);
-        if let Some(number) = known.or_else(|| provider.is_none().then(by_text).flatten()) {
-            let rule = &self.rules[usize::from(number)];
-            return Verdict {
-                class: rule.class,
-                scope: rule.scope,
-                recipient: bounded(rule.recipient, rule.insists, stage, reply),
-                measure: rule.measure,
-                threshold: rule.threshold,
-                alert: rule.alert,
-                by: By::Rule(RuleId(number)),
-            };
+        if let Some(number) = provider.is_none().then(by_text).flatten() {
+            return believed_less(self.by_rule(number, stage, reply), reply);
         }
-        let registered = reply.enhanced().and_then(registry::class_of);
+        let registered = reply.enhanced().and_then(|code| registry::class_of(stage, code));
         // A 421 closes the session whatever for, unless its enhanced code says more than "not now".
         let says_more = |class: &Class| {
             !reply.is_closing() || !matches!(class, Class::SystemTrouble | Class::Policy | Class::Protocol)
@@ -287,6 +280,19 @@ impl Rules {
         match registered.filter(says_more) {
             Some(class) => by_class(class, By::Registry, stage, reply),
             None => by_class(registry::class_of_code(stage, reply), By::Code, stage, reply),
+        }
+    }
+
+    fn by_rule(&self, number: u16, stage: Stage, reply: &Reply) -> Verdict {
+        let rule = &self.rules[usize::from(number)];
+        Verdict {
+            class: rule.class,
+            scope: rule.scope,
+            recipient: bounded(rule.recipient, rule.insists, stage, reply),
+            measure: rule.measure,
+            threshold: rule.threshold,
+            alert: rule.alert,
+            by: By::Rule(RuleId(number)),
         }
     }
 
@@ -332,21 +338,58 @@ fn by_class(class: Class, by: By, stage: Stage, reply: &Reply) -> Verdict {
     let defaults = class.defaults();
     // Trouble that a server calls permanent, without a rule that knows better: it refuses this message
     // (RFC 3463 §3.4: 5.3.x), and would again.
-    let is_final = class == Class::SystemTrouble && reply.severity() == Severity::Permanent;
+    let is_final = class == Class::SystemTrouble
+        && reply.severity() == Severity::Permanent
+        && !registry::is_before_rcpt(stage);
     let (scope, recipient) = match is_final {
         true => (Scope::Message, RecipientAction::Bounce),
         false if class.is_unclassified() => (registry::scope_of_stage(stage), defaults.recipient),
         false => (defaults.scope, defaults.recipient),
     };
+    // At MAIL a 5yz is about us, whatever it says, and the path goes more slowly; before that no session
+    // comes about, which makes it wait anyway.
+    let is_about_us = class == Class::UnclassifiedPermanent && stage == Stage::Mail;
+    let (scope, measure) = match is_about_us {
+        true => (Scope::Path, Some(Measure::Slow(0.5))),
+        false => (scope, defaults.measure),
+    };
     Verdict {
         class,
         scope,
         recipient: bounded(recipient, false, stage, reply),
-        measure: defaults.measure,
+        measure,
         threshold: None,
         alert: defaults.alert,
         by,
     }
+}
+
+/// A verdict of another provider's rule. What one company's filter thinks must not stop the mail to all
+/// others, and words that mean a dead mailbox at one place do not prove it at another.
+fn believed_less(verdict: Verdict, reply: &Reply) -> Verdict {
+    let is_campaign_paused = verdict.measure == Some(Measure::PauseCampaign);
+    let recipient = match verdict.recipient {
+        RecipientAction::Suppress if !says_dead(reply) => RecipientAction::Bounce,
+        recipient => recipient,
+    };
+    Verdict {
+        recipient,
+        measure: verdict.measure.filter(|_| !is_campaign_paused),
+        threshold: verdict.threshold.filter(|_| !is_campaign_paused),
+        ..verdict
+    }
+}
+
+/// Whether the enhanced code says that the recipient's address is no good.
+fn says_dead(reply: &Reply) -> bool {
+    let is_dead =
+        |code: EnhancedCode| code.class == 5 && (code.subject == 1 || (code.subject, code.detail) == (2, 1));
+    reply.enhanced().is_some_and(is_dead) && !says_sender(reply)
+}
+
+/// Whether the enhanced code is about the sender's address (RFC 3463 §3.2).
+fn says_sender(reply: &Reply) -> bool {
+    reply.enhanced().is_some_and(|code| code.subject == 1 && matches!(code.detail, 7 | 8))
 }
 
 /// What may become of the recipient at this stage with this reply.
@@ -359,14 +402,18 @@ fn bounded(action: RecipientAction, insists: bool, stage: Stage, reply: &Reply) 
     if !matches!(action, Bounce | Suppress) {
         return action;
     }
-    let is_before_rcpt = stage < Stage::Rcpt || stage == Stage::Auth;
     let is_permanent = reply.severity() == Severity::Permanent;
-    let is_dead = reply
-        .enhanced()
-        .is_some_and(|code| code.class == 5 && (code.subject == 1 || (code.subject, code.detail) == (2, 1)));
+    let is_dead = says_dead(reply);
     match action {
-        _ if is_before_rcpt => Retry,
+        _ if registry::is_before_rcpt(stage) => Retry,
         Bounce if is_permanent || insists => Bounce,
+        Suppress if says_sender(reply) => {
+            if is_permanent {
+                Bounce
+            } else {
+                Retry
+            }
+        }
         Suppress if is_permanent && (stage == Stage::Rcpt || is_dead || insists) => Suppress,
         Suppress if is_permanent => Bounce,
         _ => Retry,

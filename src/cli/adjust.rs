@@ -48,7 +48,7 @@ enum Command {
         #[command(subcommand)]
         what: Option<What>,
     },
-    /// Look at the files of limits now, not within a second
+    /// Look at the files of limits and of reply rules now, not within a second
     Reload,
 }
 
@@ -73,9 +73,11 @@ enum Value {
 
 #[derive(clap::Subcommand)]
 enum What {
+    /// The campaign
     Campaign,
     /// The domain of `From:`
     SendingDomain,
+    /// A source, to all providers
     Source {
         #[arg(value_name = "NAME")]
         name: String,

@@ -3,13 +3,16 @@
 use std::io::BufRead as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::{Common, Exit, say, warn};
 use crate::classify::line::{self, Found};
 use crate::classify::{By, Measure, RecipientAction, Rules, Threshold, Verdict};
 use crate::config::units::format_duration;
+use crate::config::{Node, fault};
 use crate::outcome::Stage;
+use crate::shaping::Shaping;
+use crate::shaping::rate::Credit;
 
 /// Say what replies mean: class, scope, what would be done, which rule says so
 ///
@@ -17,13 +20,13 @@ use crate::outcome::Stage;
 /// stage, `MAIL: 550 ...`), or a line of a log that holds one (Postfix, KumoMTA, PowerMTA).
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The provider who says it [default: any other]
+    /// The provider who says it, by its name in the limits, like google [default: any other]
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
     /// Where in the session it is said, if the line does not tell
     #[arg(long, value_name = "STAGE", default_value = "rcpt", value_parser = stage)]
     stage: Stage,
-    /// Reply rules over those that come with the program, a later file over an earlier
+    /// Reply rules over those of the settings (`reply_files`), a later file over an earlier
     #[arg(long, value_name = "FILE")]
     rules: Vec<PathBuf>,
 }
@@ -33,17 +36,28 @@ fn stage(name: &str) -> Result<Stage, String> {
     line::stage_named(name).ok_or_else(|| format!("no stage; known: {}", known.join(", ")))
 }
 
-/// Rules with the files over them, or an error that lists every mistake.
-pub(super) fn load(files: &[PathBuf]) -> anyhow::Result<Rules> {
-    Rules::load(files).map_err(|faults| {
+/// The rules of the settings with `files` over them, or an error that lists every mistake.
+pub(super) fn load(node: &Node, files: &[PathBuf]) -> anyhow::Result<Rules> {
+    Rules::load(&[&node.reply_files[..], files].concat()).map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("the rules cannot be used:\n{}", lines.join("\n"))
     })
 }
 
+/// Whose rules hold for the provider of that name.
+fn provider<'a>(shaping: &'a Shaping, name: &'a str) -> anyhow::Result<&'a str> {
+    if shaping.tables().provider(name).is_none() {
+        let known: Vec<&str> = shaping.tables().providers().map(|(name, _)| name).collect();
+        bail!("the provider `{name}` is not known; {}", fault::suggestion(name, &known));
+    }
+    Ok(shaping.replies_of(name))
+}
+
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
-    let rules = load(&arguments.rules)?;
-    let provider = arguments.provider.as_deref();
+    let node = common.node()?;
+    let rules = load(&node, &arguments.rules)?;
+    let shaping = Shaping::new(node.shaping, None, Credit::Full);
+    let provider = arguments.provider.as_deref().map(|name| provider(&shaping, name)).transpose()?;
     let mut is_all_read = true;
     for line in std::io::stdin().lock().split(b'\n') {
         let line = line.context("cannot read the standard input")?;

@@ -35,8 +35,10 @@ enum From {
     },
     /// The configuration, with the local files that it includes
     Powermta {
+        /// The file, commonly called `config`
+        // `config` is what the option for our own settings is known by.
         #[arg(value_name = "CONFIG")]
-        config: PathBuf,
+        file: PathBuf,
         #[command(flatten)]
         out: Out,
     },
@@ -58,9 +60,9 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
                 Err(faults) => bail!("{}", fault::listed(&faults)),
             }
         }
-        From::Powermta { config, out } => {
-            let text = read(config).with_context(|| format!("cannot read {}", config.display()))?;
-            (convert::powermta(config, &text, &mut |path| read(path)), out)
+        From::Powermta { file, out } => {
+            let text = read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            (convert::powermta(file, &text, &mut |path| read(path)), out)
         }
     };
     write(&out.out, &converted)?;

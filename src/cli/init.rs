@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::{Common, Exit};
+use super::{Common, Exit, say};
 
 /// The files of a new campaign; `NAME` and `FOLDER` in the manifest are filled in.
 const MANIFEST: &str = include_str!("../../data/init/campaign.toml");
@@ -30,10 +30,12 @@ pub fn run(_: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let folder = &arguments.folder;
     write(folder)?;
     let shown = folder.display();
-    println!("{shown} is a campaign of 200 recipients. Next:\n");
-    println!("  postroad rehearse {shown}               # the whole road, without leaving this machine");
-    println!("  postroad preview {shown} --row 1        # one message as it would be sent");
-    println!("  $EDITOR {shown}/campaign.toml           # make it yours; every key is explained there");
+    say(format_args!(
+        "{shown} is a campaign of 200 recipients. Next:\n\n\
+         \x20 postroad rehearse {shown}               # the whole road, without leaving this machine\n\
+         \x20 postroad preview {shown} --row 1        # one message as it would be sent\n\
+         \x20 $EDITOR {shown}/campaign.toml           # make it yours; every key is explained there"
+    ))?;
     Ok(Exit::Done)
 }
 

@@ -31,7 +31,7 @@ pub struct Arguments {
     /// Acceptances too
     #[arg(long, conflicts_with = "unclassified")]
     all: bool,
-    /// Reply rules over those that come with the program, a later file over an earlier
+    /// Reply rules over those of the settings (`reply_files`), a later file over an earlier
     #[arg(long, value_name = "FILE")]
     rules: Vec<PathBuf>,
 }
@@ -54,7 +54,7 @@ struct Group {
 
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let node = common.node()?;
-    let rules = load(&arguments.rules)?;
+    let rules = load(&node, &arguments.rules)?;
     let run = named_run(&node, arguments.run.as_deref())?;
     let mut sites = Sites::new(&node);
     let mut groups: HashMap<Key, Group> = HashMap::new();

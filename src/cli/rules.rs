@@ -22,8 +22,9 @@ enum Command {
     /// Run every sample of every rule, and look for rules that can never be reached
     ///
     /// Several files are laid over each other in the order given, and all over the rules that come with the
-    /// program; without any, those are checked. Every mistake is told with file, line and column. Files of
-    /// limits (`shaping_files`) are told from those of rules by their sections, and checked as such.
+    /// program. Without any, those of postroad.toml (`reply_files`, `shaping_files`) are checked, and if it has
+    /// none, those that come with the program. Every mistake is told with file, line and column. Files of
+    /// limits are told from those of rules by their sections, and checked as such.
     Check {
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
@@ -36,6 +37,8 @@ enum Command {
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let Command::Check { files, alone } = &arguments.command;
     let node = common.node()?;
+    let of_settings = [&node.reply_files[..], &node.shaping_files].concat();
+    let files = if files.is_empty() { &of_settings } else { files };
     let providers: Vec<&str> = node.shaping.providers().map(|(name, _)| name).collect();
     let texts = read(files)?;
     let (limits, rules): (Vec<_>, Vec<_>) = texts.iter().partition(|(_, text)| shaping::is_shaping(text));

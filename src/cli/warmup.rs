@@ -7,8 +7,8 @@ use std::time::SystemTime;
 use anyhow::{Context as _, bail};
 
 use super::{Common, Exit, say, time};
-use crate::config::Node;
 use crate::config::policy::{Period, Share};
+use crate::config::{Node, fault};
 use crate::policy::party::OTHER;
 use crate::policy::warmup::{Slot, Warmup};
 use crate::policy::{Party, ledger};
@@ -203,7 +203,11 @@ fn forecast(
     let from = arguments.from.as_ref().map(|domain| Party::Domain(domain.to_lowercase()));
     let mut parts = Vec::new();
     let mut rest = recipients;
+    let known: Vec<&str> = node.shaping.providers().map(|(name, _)| name).chain([OTHER]).collect();
     for (provider, share) in &arguments.provider_mix {
+        if !known.contains(&provider.as_str()) {
+            bail!("the provider `{provider}` is not known; {}", fault::suggestion(provider, &known));
+        }
         let count = (recipients as f64 * share.fraction()).round() as u64;
         rest = rest.checked_sub(count).context("the shares of --provider-mix are more than the whole")?;
         parts.push((Some(provider.clone()), count));
@@ -327,11 +331,16 @@ mod tests {
     }
 
     #[test]
-    fn shares_of_more_than_the_whole_are_refused() {
-        let arguments =
-            Line::try_parse_from("x --forecast 10 --provider-mix a=60%,b=60%".split(' ')).unwrap();
-        let mut warmup = Warmup::new(&node(true), Tempo(1.0), Vec::new());
-        assert!(forecast(&node(true), &mut warmup, &arguments.arguments, 10, midnight()).is_err());
+    fn shares_of_more_than_the_whole_and_of_nobody_are_refused() {
+        let refused = |line: &str| {
+            let arguments = Line::try_parse_from(line.split(' ')).unwrap().arguments;
+            let mut warmup = Warmup::new(&node(true), Tempo(1.0), Vec::new());
+            forecast(&node(true), &mut warmup, &arguments, 10, midnight()).err().unwrap().to_string()
+        };
+        let shares = refused("x --forecast 10 --provider-mix google=60%,yahoo=60%");
+        assert!(shares.contains("more than the whole"), "{shares}");
+        let name = refused("x --forecast 10 --provider-mix gogle=60%");
+        assert!(name.contains("did you mean `google`?"), "{name}");
         assert!(Line::try_parse_from("x --forecast 10 --provider-mix google".split(' ')).is_err());
         assert!(Line::try_parse_from("x --forecast many".split(' ')).is_err());
     }

@@ -214,8 +214,12 @@ fn recipient(node: &Node, named: Option<&str>, text: &str) -> anyhow::Result<(Va
         let head = if standing.is_delivered() { "reply" } else { "because" };
         let _ = writeln!(text, "  {head:<8}  {}", last.text);
     }
+    // Greylisting remembers who came.
+    let bound_to = last.as_ref().filter(|last| standing.due().is_some() && last.is_greylisted());
+    let bound_to = bound_to.and_then(|_| listed.last.as_ref()?.source.clone());
     if let Some(next) = standing.next() {
-        let _ = writeln!(text, "  next      {next}");
+        let from = bound_to.as_ref().map(|source| format!(", from {source} again"));
+        let _ = writeln!(text, "  next      {next}{}", from.unwrap_or_default());
     }
     match &report {
         Some(report) => text.push_str(&domain_text(report, |path| path.binding != Binding::Work)),
@@ -224,7 +228,7 @@ fn recipient(node: &Node, named: Option<&str>, text: &str) -> anyhow::Result<(Va
     }
     let more = json!({
         "row": listed.row, "attempts": listed.last.as_ref().map_or(0, |last| last.record.attempt),
-        "due": standing.due(), "last": last.map(|said| said.json), "running": is_running, "domain": report,
+        "due": standing.due(), "bound_to": bound_to, "last": last.map(|said| said.json), "running": is_running, "domain": report,
     });
     Ok((recipient_json(&run, &listed.address, standing.name(), more), text))
 }
@@ -345,6 +349,7 @@ impl Standing {
 
 /// What the last attempt was told, and what that means by the rules as they are now.
 struct Said {
+    class: Option<Class>,
     text: String,
     json: Value,
 }
@@ -355,7 +360,7 @@ impl Said {
         let reply = replied(evidence);
         let (mut class, mut rule) = (Class::from_number(record.class), None);
         if let Some(reply) = reply.as_ref().filter(|reply| !reply.is_success()) {
-            let rules = super::classify::load(&node.reply_files)?;
+            let rules = super::classify::load(node, &[])?;
             let mut sites = Sites::new(node);
             sites.name(record.site, last.site.as_deref().unwrap_or_default());
             let verdict = rules.classify(sites.provider(record.site).as_deref(), evidence.stage, reply);
@@ -391,7 +396,13 @@ impl Said {
             "text": reply.is_none().then_some(&*evidence.text),
             "class": class, "rule": rule, "site": by, "source": last.source,
         });
-        Ok(Self { text, json })
+        Ok(Self { class, text, json })
+    }
+}
+
+impl Said {
+    fn is_greylisted(&self) -> bool {
+        self.class == Some(Class::Greylisted)
     }
 }
 
@@ -467,7 +478,7 @@ fn path_text(path: &PathReport, is_whole: bool) -> String {
     };
     let resting = path.hold.as_ref().map(|hold| hold.resting);
     let _ = writeln!(text, "  binds     {}{until}", words::binding(path.binding, resting));
-    if let Some(cause) = words::cause(path) {
+    if let Some(cause) = path.cause() {
         because(&mut text, cause);
     }
     if let Some(next) = words::next(path) {

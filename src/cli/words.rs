@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::config::units::format_duration;
-use crate::policy::{Binding, Cause, PathReport, RateReport, RateWord, Resting};
+use crate::policy::{Binding, PathReport, RateReport, RateWord, Resting};
 use crate::shaping::rate::Limit;
 
 /// The name of a binding as JSON has it, without what is inside: `rate`, `hold`.
@@ -38,7 +38,7 @@ pub(super) fn binding(binding: Binding, resting: Option<Resting>) -> String {
         (Binding::Opening, _) => "a session is being opened",
         (Binding::Connections, _) => "the limit on new connections",
         (Binding::Sessions, _) => "as many sessions as the limits allow are open",
-        (Binding::Window, _) => "as many sessions as the site seems to bear are open",
+        (Binding::Window, _) => "as many sessions as the site seems to bear, or a pin allows, are open",
         (Binding::ProviderSessions, _) => "all sessions that the provider bears over all paths are taken",
         (Binding::SourceSessions, _) => "all sessions of the source are taken (sessions_per_source)",
         (Binding::NodeSessions, _) => "all sessions of this machine are taken (sessions_total)",
@@ -90,7 +90,7 @@ fn paced(limit: Limit) -> &'static str {
         Limit::Provider => "the provider's limit on messages over all paths",
         Limit::Campaign => "the campaign's own limit on messages",
         Limit::Account => "the limit on messages of the relay's account",
-        Limit::AdaptedPath => "slowed down for what the site said",
+        Limit::AdaptedPath => "this path is slowed down further than files say",
         Limit::AdaptedDomain => "the sending domain is slowed down at this provider",
         Limit::WarmUp => "the cap of a warm-up",
     }
@@ -104,7 +104,7 @@ pub(super) fn next(path: &PathReport) -> Option<String> {
             Some(_) if hold.then_probe => "then one message alone, the rest once that got through".to_owned(),
             Some(_) => "then it goes on".to_owned(),
         };
-        if hold.overflows && !matches!(hold.resting, Resting::Campaign | Resting::SendingDomain) {
+        if hold.overflows {
             text.push_str("; other sources take its mail meanwhile");
         }
         return Some(text);
@@ -113,8 +113,17 @@ pub(super) fn next(path: &PathReport) -> Option<String> {
         Binding::Probe => Some("the rest goes once a message got through".to_owned()),
         Binding::Rate(Limit::AdaptedPath) => Some(outlook(&path.rate)),
         Binding::Rate(Limit::AdaptedDomain) => path.domain_rate.as_ref().map(outlook),
-        Binding::Window => Some("one session more is tried from time to time".to_owned()),
-        Binding::Rate(_) => Some(format!("the next message {}", at(path.until?))),
+        Binding::Window => Some(match path.sessions.pinned_until {
+            Some(until) => pin_ends(until),
+            None => "one session more is tried from time to time".to_owned(),
+        }),
+        Binding::Rate(_) => Some(match path.until {
+            Some(until) => format!("the next message {}", at(until)),
+            None => "the next message as soon as it lets one through".to_owned(),
+        }),
+        Binding::ProviderSessions | Binding::SourceSessions | Binding::NodeSessions => {
+            Some("a session is opened as soon as another of these ends".to_owned())
+        }
         Binding::Connections => Some(format!("the next connection {}", at(path.until?))),
         _ => None,
     }
@@ -132,26 +141,19 @@ fn outlook(rate: &RateReport) -> String {
         },
         RateWord::Probing => "a little more than was known to be taken is being tried".to_owned(),
         RateWord::Pinned => match rate.until {
-            Some(until) => format!("{}: the pin ends", at(until)),
+            Some(until) => pin_ends(until),
             None => "it is pinned".to_owned(),
         },
     }
 }
 
+fn pin_ends(until: Timestamp) -> String {
+    format!("{}: the pin ends", at(until))
+}
+
 /// As [`at`], after "until".
 pub(super) fn until(moment: Timestamp) -> String {
     at(moment).trim_start_matches("at ").to_owned()
-}
-
-/// The cause that matters for what binds.
-pub(super) fn cause(path: &PathReport) -> Option<&Cause> {
-    match path.binding {
-        Binding::Hold | Binding::Probe => path.hold.as_ref().map(|hold| &hold.cause),
-        Binding::Rate(Limit::AdaptedPath) => path.rate.cause.as_ref(),
-        Binding::Rate(Limit::AdaptedDomain) => path.domain_rate.as_ref().and_then(|rate| rate.cause.as_ref()),
-        Binding::Window => path.sessions.cause.as_ref(),
-        _ => None,
-    }
 }
 
 /// A rate, short: `31/min`, `12/h`, `1.5/h`, `2/day`.

@@ -1,11 +1,14 @@
 //! Asking a running engine. Blocks, for a few seconds at most.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use super::protocol::{PATIENCE, REPLY_OCTETS_MAX, Reply, Request};
 use super::socket;
 use crate::campaign::run::{Run, RunError};
+use crate::config::units::format_duration;
 
 /// Why an engine gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -52,27 +55,41 @@ pub fn running(state: &Path, id: Option<&str>) -> Result<Run, ControlError> {
     }
 }
 
+/// Longer than the engine takes for any answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(2 * PATIENCE.as_secs());
+
 /// Asks the engine that works on `run`.
 ///
 /// # Errors
 /// None does, it does not answer, or it refuses.
 pub fn ask(state: &Path, run: &Run, request: &Request) -> Result<Reply, ControlError> {
     let id = || run.id.clone();
-    let stream = socket::connect(state, &run.id).map_err(|error| match run.is_locked() {
-        true => ControlError::Unreachable { run: id(), error },
+    let stream = socket::connect(state, &run.id, PATIENCE).map_err(|error| match run.is_locked() {
+        true => ControlError::Unreachable { run: id(), error: in_time(error, PATIENCE) },
         false => ControlError::NotRunning(id()),
     })?;
-    let line = exchanged(stream, request).map_err(|error| ControlError::Silent { run: id(), error })?;
+    let line = exchanged(stream, request, ANSWER_WAIT)
+        .map_err(|error| ControlError::Silent { run: id(), error: in_time(error, ANSWER_WAIT) })?;
     match serde_json::from_slice(&line).map_err(|error| ControlError::Foreign { run: id(), error })? {
         Reply::Refused(why) => Err(ControlError::Refused(why)),
         reply => Ok(reply),
     }
 }
 
-fn exchanged(mut stream: std::os::unix::net::UnixStream, request: &Request) -> io::Result<Vec<u8>> {
-    // Longer than the engine takes for any answer.
-    stream.set_read_timeout(Some(PATIENCE * 2))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+/// A wait that is over is told by the system as a resource that is not there at the moment.
+fn in_time(error: io::Error, wait: Duration) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => {
+            let what = format!("nothing came in {}", format_duration(wait));
+            io::Error::new(io::ErrorKind::TimedOut, what)
+        }
+        _ => error,
+    }
+}
+
+/// `wait`: for the answer, from octet to octet; what writing waits for was set with the connection.
+fn exchanged(mut stream: UnixStream, request: &Request, wait: Duration) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(wait))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
@@ -82,4 +99,30 @@ fn exchanged(mut stream: std::os::unix::net::UnixStream, request: &Request) -> i
         return Ok(reply);
     }
     Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer broke off"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_says_nothing_is_given_up() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let wait = Duration::from_millis(50);
+        let error = in_time(exchanged(ours, &Request::Campaign, wait).unwrap_err(), wait);
+        assert_eq!(
+            (error.kind(), error.to_string()),
+            (io::ErrorKind::TimedOut, "nothing came in 50ms".into())
+        );
+        drop(theirs);
+    }
+
+    #[test]
+    fn half_an_answer_is_none() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"{\"done\":[").unwrap();
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        let error = exchanged(ours, &Request::Campaign, ANSWER_WAIT).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
 }

@@ -41,7 +41,7 @@ pub struct Desk {
     pub scheduler: Handle,
     pub resolver: Arc<Resolver>,
     pub progress: Box<dyn Fn() -> Progress + Send + Sync>,
-    /// Looks at the files of limits now; blocks. Every mistake there is.
+    /// Looks at the files of limits and of reply rules now; blocks. Every mistake there is.
     pub reload: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Nothing is sent before.
     pub start_at: SystemTime,
@@ -117,6 +117,9 @@ impl Desk {
                     "no adjustment has the number {id} (any more); `postroad adjust list` says which there are"
                 )),
             },
+            Request::Pin { to, lasting, .. } if !to.is_some_value() || lasting.is_zero() => {
+                Reply::Refused("a pin is to more than nothing, and for a time".to_owned())
+            }
             Request::Pin { path, to, lasting } => {
                 let wanted = self.wanted(&path).await;
                 let pinned = self.policy.pin(wanted, to, lasting);
@@ -210,7 +213,8 @@ impl Desk {
         let described = groups.into_iter().map(|(mut share, _, path)| {
             if let Some(report) = self.policy.path_report(path.key) {
                 share.such_as = format!("{}@{}", report.source, report.site);
-                share.cause = report.hold.map(|hold| hold.cause).or(report.rate.cause);
+                // It may be another by now, with a cause of its own.
+                share.cause = report.cause().filter(|_| report.binding == share.binding).cloned();
             }
             share
         });
@@ -304,7 +308,10 @@ impl Desk {
                 format!("this run has no source `{source}`; it has {}", sources.join(", "))
             }
             _ => {
-                format!("there is no path {name} now: nobody there is being sent to, and nothing is in force")
+                format!(
+                    "there is no path {name} now: nobody there is being sent to; what is in force beside what \
+                     files say is in `postroad adjust list`"
+                )
             }
         })
     }

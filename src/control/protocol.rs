@@ -36,7 +36,7 @@ pub enum Request {
         lasting: Duration,
     },
     Resume(Paused),
-    /// Looks at the files of limits now.
+    /// Looks at the files of limits and of reply rules now.
     Reload,
 }
 

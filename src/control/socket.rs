@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -79,13 +80,15 @@ impl Drop for Door {
     }
 }
 
-/// Connects to the engine of the run `id`.
-pub(super) fn connect(state: &Path, id: &str) -> io::Result<UnixStream> {
+/// Connects to the engine of the run `id`, within `wait`: one that was halted takes nobody in.
+pub(super) fn connect(state: &Path, id: &str, wait: Duration) -> io::Result<UnixStream> {
     let folder = folder(state);
     let opened = opened(&folder)?;
-    let socket = new_socket(SocketFlags::CLOEXEC)?;
-    rustix::net::connect(&socket, &address(&folder.join(file_name(id)), &opened, id)?)?;
-    Ok(socket.into())
+    let stream = UnixStream::from(new_socket(SocketFlags::CLOEXEC)?);
+    // On Linux it is this, too, which bounds a connect (unix(7), socket(7) on SO_SNDTIMEO).
+    stream.set_write_timeout(Some(wait))?;
+    rustix::net::connect(&stream, &address(&folder.join(file_name(id)), &opened, id)?)?;
+    Ok(stream)
 }
 
 fn file_name(id: &str) -> String {
@@ -117,6 +120,8 @@ fn address(path: &Path, folder: &File, id: &str) -> io::Result<SocketAddrUnix> {
 mod tests {
     use super::*;
 
+    const WAIT: Duration = Duration::from_secs(5);
+
     #[tokio::test]
     async fn only_its_owner_may_connect_from_the_first_moment_on() {
         let state = tempfile::tempdir().unwrap();
@@ -125,7 +130,7 @@ mod tests {
         let door = Door::open(state.path(), "run").unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
         assert_eq!((mode(door.path()), mode(&folder(state.path()))), (0o600, 0o700));
-        connect(state.path(), "run").unwrap();
+        connect(state.path(), "run", WAIT).unwrap();
         let path = door.path().to_owned();
         drop(door);
         assert!(!path.exists());
@@ -137,7 +142,7 @@ mod tests {
         let deep = state.path().join("d".repeat(120)).join("e".repeat(120));
         let door = Door::open(&deep, "run").unwrap();
         assert!(door.path().as_os_str().len() > PATH_OCTETS_MAX && door.path().exists());
-        connect(&deep, "run").unwrap();
+        connect(&deep, "run", WAIT).unwrap();
         assert!(Door::open(&deep, &"x".repeat(200)).is_err());
     }
 
@@ -148,7 +153,22 @@ mod tests {
         let second = Door::open(state.path(), "run").unwrap();
         drop(first);
         assert!(second.path().exists(), "the file is no longer the first one's");
-        connect(state.path(), "run").unwrap();
+        connect(state.path(), "run", WAIT).unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_takes_nobody_in_is_not_waited_for_for_ever() {
+        let state = tempfile::tempdir().unwrap();
+        let _door = Door::open(state.path(), "run").unwrap();
+        let mut waiting = Vec::new();
+        let error = loop {
+            match connect(state.path(), "run", Duration::from_millis(50)) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(waiting.len() >= BACKLOG as usize, "{}", waiting.len());
     }
 
     #[test]

@@ -160,6 +160,7 @@ impl Path {
             retiring: false,
         };
         path.limited(credit);
+        path.entrance.standing.paced_by(&path.messages);
         path
     }
 
@@ -299,7 +300,7 @@ impl Path {
             self.sessions.retain(|_, open| open.wants == 0);
         }
         self.retire(now).await;
-        self.explain(now);
+        self.explain();
     }
 
     /// Does what the terms say: holds, probes, or lets all go.
@@ -312,19 +313,19 @@ impl Path {
         if flow == self.flow {
             return;
         }
-        let was_held = matches!(self.flow, Flow::Held { .. });
-        self.flow = flow;
-        if let Flow::Held { overflows, .. } = flow
-            && !was_held
-        {
+        let before = std::mem::replace(&mut self.flow, flow);
+        let was_held = matches!(before, Flow::Held { .. });
+        if matches!(flow, Flow::Held { .. }) && !was_held || matches!(flow, Flow::Probing { .. }) {
             // What is in flight finishes, all else comes back and may go another way.
             self.let_go();
-            if overflows {
-                self.asked = false;
-                self.scheduler.send(Message::Suspended(self.key)).await;
-            }
-        } else if matches!(flow, Flow::Probing { .. }) {
-            self.let_go();
+        }
+        let overflows = |flow| matches!(flow, Flow::Held { overflows: true, .. });
+        if overflows(flow) && !overflows(before) {
+            self.asked = false;
+            self.scheduler.send(Message::Suspended(self.key)).await;
+        } else if overflows(before) && matches!(flow, Flow::Held { .. }) {
+            // Others are to take over no longer.
+            self.scheduler.send(Message::Wants { path: self.key, room: 0 }).await;
         }
     }
 
@@ -360,7 +361,7 @@ impl Path {
             Flow::Probing { again } if again.is_none_or(|again| again > now) || !self.tasks.is_empty() => {
                 self.flow
             }
-            Flow::Held { until: Some(until), .. } if until > now => self.flow,
+            // Also one that was held for longer: what held it may have been ended early.
             _ => match self.egress.setup.policy.probe(self.key) {
                 Ok(()) => Flow::Probing { again: None },
                 Err(until) => Flow::Held { until: Some(until), overflows: hold.overflows },
@@ -559,29 +560,28 @@ impl Path {
         }
     }
 
-    /// Says what binds the path, for whoever asks.
-    fn explain(&self, now: Instant) {
+    /// Says what binds the path, for whoever asks; rates and permits are looked at then.
+    fn explain(&self) {
         let standing = &self.entrance.standing;
         standing.count(self.tasks.len(), self.queue.len());
-        let closed = |gate: &Gate| gate.closed().filter(|(_, until)| *until > now);
+        let is_idle = self.queue.is_empty() && self.sessions.values().all(|open| open.wants > 0);
         let (binding, until) = match self.flow {
             Flow::Held { until, .. } => (Binding::Hold, until),
             Flow::Probing { .. } => (Binding::Probe, None),
-            Flow::Open | Flow::NoMore { .. } => match closed(&self.messages) {
-                Some((limit, until)) => (Binding::Rate(limit), Some(until)),
-                None if self.queue.is_empty() && self.sessions.values().all(|open| open.wants > 0) => {
-                    (Binding::Work, None)
-                }
-                None if self.connect_after.is_some() => (Binding::Connections, self.connect_after),
-                None if self.sessions.values().all(|open| open.asked == 0) => {
-                    (standing.wanting().unwrap_or(Binding::Opening), None)
-                }
-                None if self.tasks.len() < self.sessions_max() => {
-                    (standing.wanting().unwrap_or(Binding::Site), None)
-                }
-                None if self.sessions_max() < self.appetite.sessions => (Binding::Window, None),
-                None => (Binding::Sessions, None),
-            },
+            Flow::Open | Flow::NoMore { .. } if is_idle => (Binding::Work, None),
+            Flow::Open | Flow::NoMore { .. } if self.connect_after.is_some() => {
+                (Binding::Connections, self.connect_after)
+            }
+            Flow::Open | Flow::NoMore { .. } => {
+                let are_opening = self.sessions.values().all(|open| open.asked == 0);
+                let binding = match self.sessions_max() {
+                    _ if are_opening => Binding::Opening,
+                    most if self.tasks.len() < most => Binding::Site,
+                    most if most < self.appetite.sessions => Binding::Window,
+                    _ => Binding::Sessions,
+                };
+                (binding, None)
+            }
         };
         standing.binds(binding, until);
     }

@@ -203,6 +203,7 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
         let named = writer.name(NameKind::Source, number, source).await;
         named.map_err(|error| EngineError::Journal(error.to_string()))?;
     }
+    let suppressor = suppressor(&node, &run, &spool)?;
     // Last of what can fail: from here on there are threads and tasks to be wound down.
     let import = Import::start(opened, &run, &spool, &suppression, segments)?;
     let feedback_task = tokio::spawn(feedback::run(
@@ -211,7 +212,7 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
             scheduler: scheduler_handle.clone(),
             policy: policy.clone(),
             schedule: schedule.clone(),
-            suppressor: suppressor(&node, &run, &spool)?,
+            suppressor,
             in_doubt: manifest.in_doubt,
             finish: finish.clone(),
         },

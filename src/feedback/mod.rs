@@ -147,6 +147,8 @@ struct Task {
 pub async fn run(setup: Setup, inboxes: Inboxes) {
     let Inboxes { mut outcomes, mut settled, mut names, lines } = inboxes;
     let finish = setup.finish.clone();
+    // What recovery had to say is written already.
+    let appended = *setup.writer.written().borrow();
     let mut task = Task {
         setup,
         sites: HashMap::new(),
@@ -156,7 +158,7 @@ pub async fn run(setup: Setup, inboxes: Inboxes) {
         retries: Vec::new(),
         verdicts: Vec::with_capacity(GROUP),
         recourses: Vec::with_capacity(GROUP),
-        appended: 0,
+        appended,
     };
     let mut group = Vec::with_capacity(GROUP);
     loop {

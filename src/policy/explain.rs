@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use super::state::State;
 use super::{Binding, Cause, Hold, Policy, Resting};
 use crate::outcome::SiteId;
 use crate::pull::PathKey;
+use crate::shaping::rate::Limit;
 use crate::site::Site;
 
 /// One path at this moment.
@@ -72,6 +73,9 @@ pub struct SessionsReport {
     /// What took some away, if something did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+    /// When what a person has pinned them to ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_until: Option<Timestamp>,
 }
 
 /// Where an adapted rate stands.
@@ -103,13 +107,15 @@ pub struct RateReport {
     pub cause: Option<Cause>,
 }
 
-/// A moment of the engine's clock on the wall.
+/// A moment of the engine's clock on the wall, to the millisecond: the two are not read at once, and who
+/// asks twice should read the same.
 pub(super) fn on_the_wall(at: Instant, now: Instant) -> Timestamp {
     let wall = match at.checked_duration_since(now) {
         Some(ahead) => SystemTime::now().checked_add(ahead),
         None => SystemTime::now().checked_sub(now - at),
     };
-    wall.and_then(|wall| Timestamp::try_from(wall).ok()).unwrap_or(Timestamp::MAX)
+    let wall = wall.and_then(|wall| Timestamp::try_from(wall).ok());
+    wall.and_then(|wall| wall.round(Unit::Millisecond).ok()).unwrap_or(Timestamp::MAX)
 }
 
 impl HoldReport {
@@ -144,6 +150,19 @@ impl RateReport {
     }
 }
 
+impl PathReport {
+    /// Of what binds, if that has one: what was said, and by which rule it counts.
+    pub fn cause(&self) -> Option<&Cause> {
+        match self.binding {
+            Binding::Hold | Binding::Probe => self.hold.as_ref().map(|hold| &hold.cause),
+            Binding::Rate(Limit::AdaptedPath) => self.rate.cause.as_ref(),
+            Binding::Rate(Limit::AdaptedDomain) => self.domain_rate.as_ref()?.cause.as_ref(),
+            Binding::Window => self.sessions.cause.as_ref(),
+            _ => None,
+        }
+    }
+}
+
 impl State {
     /// Of every path whose source and site are wanted, in the order of their numbers.
     pub fn paths_where(&self, wanted: impl Fn(&str, &Site) -> bool) -> Vec<PathKey> {
@@ -159,6 +178,11 @@ impl State {
     pub fn path_report(&mut self, key: PathKey, now: Instant) -> Option<PathReport> {
         let hold = self.hold(key, self.paths.get(&key)?, now);
         let (binding, until) = self.binding(key, hold.as_ref(), now)?;
+        let hold = hold.map(|hold| HoldReport::of(&hold, now));
+        let until = match &hold {
+            Some(hold) if binding == Binding::Hold => hold.until,
+            _ => until.map(|until| on_the_wall(until, now)),
+        };
         let source = self.names[usize::from(key.source.0)].clone();
         let has_others = self.names.len() > 1;
         let path = self.paths.get_mut(&key)?;
@@ -174,16 +198,14 @@ impl State {
             provider: path.site.provider.as_deref().map(str::to_owned),
             is_awake: path.lives > 0,
             binding,
-            until: until.map(|until| on_the_wall(until, now)),
-            hold: hold.map(|hold| HoldReport {
-                overflows: hold.overflows && has_others,
-                ..HoldReport::of(&hold, now)
-            }),
+            until,
+            hold: hold.map(|hold| HoldReport { overflows: hold.overflows && has_others, ..hold }),
             sessions: SessionsReport {
-                open: standing.sessions.load(Ordering::Relaxed),
+                open: standing.open(),
                 allowed: path.window.sessions(now),
                 limit: path.limits.sessions,
                 cause: path.narrowed.as_deref().filter(|_| path.window.is_narrowed()).cloned(),
+                pinned_until: path.window.pinned().map(|(_, until)| on_the_wall(until, now)),
             },
             rate: RateReport::of(&mut path.rate, path.slowed.as_deref(), now),
             domain_rate,
@@ -197,7 +219,7 @@ impl State {
     /// What the path said last, unless a hold has been decided that it has not come to yet.
     fn binding(&self, key: PathKey, hold: Option<&Hold>, now: Instant) -> Option<(Binding, Option<Instant>)> {
         let path = self.paths.get(&key)?;
-        Some(match (hold, path.standing.binding()) {
+        Some(match (hold, path.standing.binding(now)) {
             (Some(hold), _) if !hold.is_over(now) => (Binding::Hold, hold.until),
             (Some(_), _) => (Binding::Probe, None),
             (None, _) if path.lives == 0 => (Binding::Work, None),
@@ -342,7 +364,6 @@ mod tests {
     use super::super::rest::Rest;
     use super::*;
     use crate::outcome::SourceId;
-    use crate::shaping::rate::Limit;
     use std::time::Duration;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -353,12 +374,9 @@ mod tests {
         let mut state = state();
         let key = path(&mut state, 0, 0, "p", now);
         let standing = state.paths[&key].standing.clone();
-        standing.binds(Binding::Rate(Limit::AdaptedPath), Some(now + HOUR));
+        standing.binds(Binding::Connections, Some(now + HOUR));
         let report = state.path_report(key, now).unwrap();
-        assert_eq!(
-            serde_json::to_value(report.binding).unwrap(),
-            serde_json::json!({"rate": "adapted-path"})
-        );
+        assert_eq!(report.binding, Binding::Connections);
         assert!(report.hold.is_none() && report.until.is_some());
 
         let rest = Rest::lasting(Resting::Path, HOUR, 0.25, Arc::new(cause()), now);

@@ -3,7 +3,7 @@
 //! Only what a server said counts: a connection that failed or a recipient that was never asked for says
 //! nothing about anybody's mail, and greylisting is said to everybody.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -73,7 +73,7 @@ pub(super) struct Judge {
     domain: Breaker,
     sources: Vec<Breaker>,
     pub reputation: Reputation,
-    ledger: Arc<Mutex<Ledger>>,
+    ledger: Arc<Ledger>,
     names: Vec<String>,
     sending_domain: String,
 }
@@ -84,7 +84,7 @@ impl Judge {
         breakers: Breakers,
         tempo: Tempo,
         reputation: Reputation,
-        ledger: Arc<Mutex<Ledger>>,
+        ledger: Arc<Ledger>,
         names: Vec<String>,
         sending_domain: String,
         now: Instant,
@@ -112,11 +112,11 @@ impl Judge {
         now: SystemTime,
     ) -> Accounts {
         let (by_source, by_domain) = (self.source(source), self.domain());
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warmup = self.ledger.warmup();
         let towards = is_known.then_some(provider);
         let warming = [&by_source, &by_domain].into_iter();
-        let warming = warming.filter_map(|party| ledger.warmup_mut().slot(party, towards)).collect();
-        drop(ledger);
+        let warming = warming.filter_map(|party| warmup.slot(party, towards)).collect();
+        drop(warmup);
         Accounts {
             source: self.reputation.slot(by_source, provider, now),
             domain: self.reputation.slot(by_domain, provider, now),
@@ -158,11 +158,11 @@ impl Judge {
         if growth == Growth::Go {
             return;
         }
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warmup = self.ledger.warmup();
         for slot in &accounts.warming {
             let changed = match growth {
-                Growth::StepBack => ledger.warmup_mut().step_back(*slot, wall),
-                Growth::Hold | Growth::Go => ledger.warmup_mut().hold(*slot, wall),
+                Growth::StepBack => warmup.step_back(*slot, wall),
+                Growth::Hold | Growth::Go => warmup.hold(*slot, wall),
             };
             if changed {
                 tracing::info!(score = worst, ?growth, "the warm-up does not grow today");

@@ -2,13 +2,15 @@
 //!
 //! [`Ledger::take`] writes the file before it lets the first message of a lot go: a sync to the disk at most
 //! a hundred times for each account and period, and with small caps for each message. Everything else is
-//! written by [`Ledger::sync`], from time to time, and by [`Ledger::end`].
+//! written by [`Ledger::sync`], from time to time, and by [`Ledger::end`]. Nobody waits for the disk but
+//! whoever needs a lot that is not there yet.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::Tempo;
 use super::store::{self, Store, StoreError};
@@ -43,7 +45,10 @@ struct Written {
 /// The warm-up of this machine, kept.
 #[derive(Debug)]
 pub struct Ledger {
-    warmup: Warmup,
+    /// Held for microseconds.
+    warmup: Mutex<Warmup>,
+    /// Held while the file is written, so that what is newer is written later; taken before `warmup`.
+    file: Mutex<()>,
     tempo: Tempo,
     store: Arc<Store>,
 }
@@ -61,62 +66,86 @@ impl Ledger {
                 return Err(StoreError::OtherTempo { file, written, asked: tempo.0 });
             }
         };
-        Ok(Self { warmup: Warmup::new(node, tempo, accounts), tempo, store })
+        let warmup = Mutex::new(Warmup::new(node, tempo, accounts));
+        Ok(Self { warmup, file: Mutex::default(), tempo, store })
     }
 
     /// Counts one message against every account of `slots`, or against none. Blocks while it writes.
     ///
     /// # Errors
     /// A cap is used up, or the ledger cannot be written.
-    pub fn take(&mut self, slots: &[Slot], now: SystemTime) -> Result<(), Refused> {
-        match self.warmup.take(slots, now).map_err(Refused::Full)? {
+    pub fn take(&self, slots: &[Slot], now: SystemTime) -> Result<(), Refused> {
+        let taken = self.warmup().take(slots, now).map_err(Refused::Full)?;
+        match taken {
             Taken::Covered => Ok(()),
-            Taken::NewLot => self.sync().map_err(|error| {
-                self.warmup.revoke(slots, now);
+            Taken::NewLot => beside_other_tasks(|| self.sync()).map_err(|error| {
+                self.warmup().revoke(slots, now);
                 Refused::Unwritten(error)
             }),
         }
     }
 
     /// Takes back a message that was counted at `taken` and never started.
-    pub fn give_back(&mut self, slots: &[Slot], taken: SystemTime, now: SystemTime) {
-        self.warmup.give_back(slots, taken, now);
+    pub fn give_back(&self, slots: &[Slot], taken: SystemTime, now: SystemTime) {
+        self.warmup().give_back(slots, taken, now);
     }
 
-    pub fn warmup(&self) -> &Warmup {
-        &self.warmup
-    }
-
-    /// For everything but taking, which must go through the ledger.
-    pub fn warmup_mut(&mut self) -> &mut Warmup {
-        &mut self.warmup
+    /// For everything but taking, which must go through the ledger. Not to be kept.
+    pub fn warmup(&self) -> MutexGuard<'_, Warmup> {
+        self.warmup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what has changed, if anything has.
     ///
     /// # Errors
     /// It cannot be written; the next call tries again.
-    pub fn sync(&mut self) -> Result<(), StoreError> {
-        if !self.warmup.take_dirty() {
-            return Ok(());
-        }
-        let accounts = self.warmup.accounts();
-        self.write(accounts)
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let file = self.file();
+        // Whoever had the file before may have written all there is.
+        let accounts = {
+            let mut warmup = self.warmup();
+            if !warmup.take_dirty() {
+                return Ok(());
+            }
+            warmup.to_write()
+        };
+        self.write(&file, accounts)
     }
 
     /// Gives back what is left of every lot. Messages may still be taken afterwards, from new ones.
     ///
     /// # Errors
     /// It cannot be written: then what is left of the lots counts as spent.
-    pub fn end(&mut self) -> Result<(), StoreError> {
-        self.warmup.release();
-        let accounts = self.warmup.accounts();
-        self.write(accounts)
+    pub fn end(&self) -> Result<(), StoreError> {
+        let file = self.file();
+        let accounts = {
+            let mut warmup = self.warmup();
+            warmup.release();
+            warmup.to_write()
+        };
+        self.write(&file, accounts)
     }
 
-    fn write(&mut self, accounts: Vec<Account>) -> Result<(), StoreError> {
-        let written = Written { tempo: self.tempo.0, accounts };
-        self.store.write(FILE, &written).inspect_err(|_| self.warmup.mark_dirty())
+    fn file(&self) -> MutexGuard<'_, ()> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, _file: &MutexGuard<'_, ()>, accounts: Vec<Account>) -> Result<(), StoreError> {
+        let written = self.store.write(FILE, &Written { tempo: self.tempo.0, accounts });
+        let mut warmup = self.warmup();
+        match written {
+            Ok(()) => warmup.written(),
+            Err(_) => warmup.mark_dirty(),
+        }
+        written
+    }
+}
+
+/// Blocks, and where that would keep other tasks waiting, hands them to another thread first.
+fn beside_other_tasks<T>(block: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(block),
+        _ => block(),
     }
 }
 
@@ -192,12 +221,12 @@ mod tests {
     }
 
     fn open(state: &Path) -> (Ledger, Slot) {
-        let mut ledger = Ledger::open(Arc::new(Store::open(state).unwrap()), &node(), Tempo(1.0)).unwrap();
-        let slot = ledger.warmup_mut().slot(&party(), Some("google")).unwrap();
+        let ledger = Ledger::open(Arc::new(Store::open(state).unwrap()), &node(), Tempo(1.0)).unwrap();
+        let slot = ledger.warmup().slot(&party(), Some("google")).unwrap();
         (ledger, slot)
     }
 
-    fn drain(ledger: &mut Ledger, slot: Slot, hour: u64) -> u64 {
+    fn drain(ledger: &Ledger, slot: Slot, hour: u64) -> u64 {
         (0..).take_while(|_| ledger.take(&[slot], at(hour)).is_ok()).count() as u64
     }
 
@@ -206,15 +235,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut sent = 0;
         for hour in 0..7 {
-            let (mut ledger, slot) = open(folder.path());
+            let (ledger, slot) = open(folder.path());
             for _ in 0..123 {
                 ledger.take(&[slot], at(hour)).unwrap();
                 sent += 1;
             }
             ledger.end().unwrap();
         }
-        let (mut ledger, slot) = open(folder.path());
-        assert_eq!(sent + drain(&mut ledger, slot, 8), 1_000);
+        let (ledger, slot) = open(folder.path());
+        assert_eq!(sent + drain(&ledger, slot, 8), 1_000);
     }
 
     #[test]
@@ -223,7 +252,7 @@ mod tests {
         let (mut sent, mut kills) = (0, 0);
         loop {
             // Dropped without an end, as by a signal: nothing is written then.
-            let (mut ledger, slot) = open(folder.path());
+            let (ledger, slot) = open(folder.path());
             let count = (0..77).take_while(|_| ledger.take(&[slot], at(0)).is_ok()).count() as u64;
             sent += count;
             if count < 77 {
@@ -232,27 +261,43 @@ mod tests {
             kills += 1;
         }
         assert!(sent <= 1_000 && sent + kills * 10 >= 1_000, "{sent} sent, {kills} kills");
-        let (mut ledger, slot) = open(folder.path());
-        assert_eq!(drain(&mut ledger, slot, 24), 2_000);
+        let (ledger, slot) = open(folder.path());
+        assert_eq!(drain(&ledger, slot, 24), 2_000);
     }
 
     #[test]
     fn nothing_is_sent_that_could_not_be_written() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut ledger, slot) = open(folder.path());
+        let (ledger, slot) = open(folder.path());
         let file = folder.path().join("policy").join(FILE);
         // A folder cannot be replaced by a file, not by root either.
         std::fs::create_dir(&file).unwrap();
         let refused = ledger.take(&[slot], at(0)).expect_err("nothing was written").to_string();
         assert!(refused.contains("cannot be written") && refused.contains("warmup.json"), "{refused}");
         std::fs::remove_dir(&file).unwrap();
-        assert_eq!(drain(&mut ledger, slot, 0), 1_000);
+        assert_eq!(drain(&ledger, slot, 0), 1_000);
+    }
+
+    #[test]
+    fn only_who_needs_a_new_lot_waits_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ledger, slot) = open(folder.path());
+        ledger.take(&[slot], at(0)).unwrap();
+        // As while somebody writes.
+        let writing = ledger.file();
+        (1..10).for_each(|_| ledger.take(&[slot], at(0)).unwrap());
+        assert_eq!(ledger.warmup().cap(slot, at(0)).unwrap().spent, 10);
+        drop(writing);
+        ledger.take(&[slot], at(0)).unwrap();
+        drop(ledger);
+        let (ledger, slot) = open(folder.path());
+        assert_eq!(ledger.warmup().cap(slot, at(0)).unwrap().spent, 20, "two lots are written");
     }
 
     #[test]
     fn days_of_rehearsals_are_not_mixed_with_real_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut ledger, slot) = open(folder.path());
+        let (ledger, slot) = open(folder.path());
         ledger.take(&[slot], at(0)).unwrap();
         drop(ledger);
         let store = Arc::new(Store::open(folder.path()).unwrap());

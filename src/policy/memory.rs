@@ -11,8 +11,9 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Party;
+use super::providers::ProviderId;
 use super::rest::Rest;
-use super::state::{ProviderId, State};
+use super::state::State;
 use super::store::{Adjustment, By, Ceiling, Change, Stored, Target};
 use super::terms::{Cause, Resting};
 use crate::outcome::SourceId;
@@ -134,7 +135,7 @@ impl State {
             let provider = &self.providers[provider.0].name;
             note(at(judge.source(source), provider), Change::Suspended { resume: rest.resume }, rest);
         }
-        for provider in &self.providers {
+        for (_, provider) in self.providers.iter() {
             for (source, rest) in &provider.out {
                 note(at(judge.source(*source), &provider.name), Change::TakenOut, rest);
             }
@@ -169,7 +170,7 @@ impl State {
             let provider = self.providers[path.provider.0].name.clone();
             Some(((self.judge.source(key.source), provider), path.rate.ceiling()?))
         });
-        let of_domain = self.providers.iter().filter_map(|provider| {
+        let of_domain = self.providers.iter().filter_map(|(_, provider)| {
             Some(((self.judge.domain(), provider.name.clone()), provider.rate.ceiling()?))
         });
         let known: Vec<_> = of_paths.chain(of_domain).collect();
@@ -178,5 +179,5 @@ impl State {
 }
 
 fn stamp(at: SystemTime) -> Timestamp {
-    Timestamp::try_from(at).unwrap_or_default()
+    Timestamp::try_from(at).unwrap_or(Timestamp::MAX)
 }

@@ -6,15 +6,16 @@
 //! breaker        bounce, complaint and deferral rates of campaign, sending domain and source
 //! warmup         caps of new sources and sending domains
 //! reputation     standing of each with each provider
+//! providers      what is known of each, while a path leads there
 //! state          all of these for a run, changed by signals; pure
 //! terms          what comes of it for a path
 //! judge          what an outcome says to breakers, reputation and warm-up
 //! store, ledger  what outlives the process; memory: of that, what is in force
 //! ```
 //!
-//! [`Policy`] is what paths, feedback, the scheduler and people ask. Behind it is one lock, held for
-//! microseconds: none of these may wait for another's inbox, and a message is only ever held up by its
-//! own path's gate, which knows no lock of policy.
+//! [`Policy`] is what paths, feedback, the scheduler and people ask. Behind it is one lock, under which
+//! nobody waits for an inbox, a disk or a peer. A message is held up by its own path's gate, and that asks
+//! policy only where a warm-up's cap has to be counted.
 
 pub mod breaker;
 pub mod calendar;
@@ -25,6 +26,7 @@ pub mod ledger;
 mod memory;
 pub mod party;
 mod person;
+mod providers;
 pub mod rate;
 pub mod reputation;
 mod rest;
@@ -72,7 +74,12 @@ pub struct Tempo(pub f64);
 impl Tempo {
     /// A span of the rules' time in the clock's.
     pub fn of(self, span: Duration) -> Duration {
-        span.div_f64(self.0.max(f64::MIN_POSITIVE))
+        bounded(span.as_secs_f64() / self.0)
+    }
+
+    /// A span of the clock's time in the rules'.
+    fn in_rules_time(self, span: Duration) -> Duration {
+        bounded(span.as_secs_f64() * self.0)
     }
 
     /// Limits whose waits between attempts are the clock's; rates are so already.
@@ -86,6 +93,12 @@ impl Tempo {
         limits.retry.iter_mut().flatten().for_each(|wait| *wait = self.of(*wait));
         Arc::new(limits)
     }
+}
+
+/// So many seconds, a millennium at most: whatever was asked for, a moment so far ahead can be named.
+fn bounded(seconds: f64) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(1000 * 365 * 86_400);
+    Duration::try_from_secs_f64(seconds).map_or(LONGEST, |span| span.min(LONGEST))
 }
 
 /// How often what grows back is looked at.
@@ -126,7 +139,7 @@ pub struct Policy {
     rules: RwLock<Arc<Rules>>,
     state: Mutex<State>,
     /// Apart from the rest, since it may write to the disk before it lets a message go.
-    ledger: Arc<Mutex<Ledger>>,
+    ledger: Arc<Ledger>,
     store: Arc<Store>,
 }
 
@@ -152,7 +165,7 @@ impl Policy {
         let (now, wall) = (Instant::now(), SystemTime::now());
         let store = Arc::new(Store::open(&setup.folder)?);
         let stored = store.load()?;
-        let ledger = Arc::new(Mutex::new(Ledger::open(store.clone(), node, setup.tempo)?));
+        let ledger = Arc::new(Ledger::open(store.clone(), node, setup.tempo)?);
         let names: Vec<String> = setup.sources.iter().map(|source| source.name.clone()).collect();
         let reputation = Reputation::new(&node.reputation, setup.tempo, stored.reputation.clone());
         let domain = setup.sending_domain.clone();
@@ -163,17 +176,20 @@ impl Policy {
         Ok(Self { setup, rules: RwLock::new(Arc::new(rules)), state: Mutex::new(state), ledger, store })
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Writes what was learned. Blocks.
     ///
     /// # Errors
     /// It cannot be written.
     pub fn save(&self) -> Result<(), StoreError> {
-        let stored = self.state().memory(Instant::now(), SystemTime::now());
-        self.ledger().sync()?;
+        let synced = self.ledger.sync();
+        // One file that cannot be written is no reason to leave out the other.
+        let saved = self.save_standing();
+        synced.and(saved)
+    }
+
+    fn save_standing(&self) -> Result<(), StoreError> {
+        let mut stored = self.state().memory(Instant::now(), SystemTime::now());
+        stored.fit();
         self.store.save(&stored)
     }
 
@@ -182,8 +198,8 @@ impl Policy {
     /// # Errors
     /// It cannot be written: what was reserved of warm-up caps counts as spent.
     pub fn end(&self) -> Result<(), StoreError> {
-        self.ledger().end()?;
-        self.save()
+        let ended = self.ledger.end();
+        ended.and(self.save_standing())
     }
 
     /// What has changed since this was last asked.
@@ -292,8 +308,10 @@ impl Policy {
         let action = match verdict.recipient {
             // A rule may know better than the limits how long this greylisting takes.
             action if is_bound && action == Class::Greylisted.defaults().recipient => {
-                // In the clock's time already, see [`Tempo::waits`].
-                RecipientAction::RetryAfter(limits.as_ref().map_or(Duration::ZERO, |limits| limits.greylist))
+                // A limit, and so in the clock's time already.
+                let wait = limits.as_ref().map(|limits| RecipientAction::RetryAfter(limits.greylist));
+                // The path is gone: as after any other deferral.
+                wait.unwrap_or(RecipientAction::Retry)
             }
             RecipientAction::RetryAfter(wait) => RecipientAction::RetryAfter(self.setup.tempo.of(wait)),
             RecipientAction::Retry if verdict.scope == Scope::Source && self.is_servable(state, path) => {
@@ -383,11 +401,12 @@ impl fmt::Debug for WarmUp {
 impl Meter for WarmUp {
     fn take(&self) -> Result<(), Instant> {
         let (now, wall) = (Instant::now(), SystemTime::now());
-        let mut ledger = self.policy.ledger();
+        let ledger = &self.policy.ledger;
         let (until, overflows, text) = match ledger.take(&self.accounts, wall) {
             Ok(()) => return Ok(()),
             Err(Refused::Full(full)) => {
-                let cap = ledger.warmup().cap(full.slot, wall);
+                let warmup = ledger.warmup();
+                let cap = warmup.cap(full.slot, wall);
                 let text = cap.map_or_else(String::new, |cap| {
                     let per = match cap.per {
                         Period::Hour => "an hour",
@@ -396,11 +415,10 @@ impl Meter for WarmUp {
                     format!("warm-up: {} messages {per} on sending day {}", cap.cap, cap.day + 1)
                 });
                 let wait = full.until.duration_since(wall).unwrap_or_default();
-                (now + wait.max(Duration::from_millis(1)), ledger.warmup().overflows(full.slot), text)
+                (now + wait.max(Duration::from_millis(1)), warmup.overflows(full.slot), text)
             }
             Err(error @ Refused::Unwritten(_)) => (now + UNWRITTEN, true, error.to_string()),
         };
-        drop(ledger);
         let cause = Cause { since: wall, text, reply: None, class: None, rule: None };
         self.policy.state().capped(self.path, until, overflows, cause, now);
         Err(until)
@@ -409,7 +427,7 @@ impl Meter for WarmUp {
     fn give_back(&self, taken: Instant) {
         let (now, wall) = (Instant::now(), SystemTime::now());
         let taken = wall.checked_sub(now.saturating_duration_since(taken)).unwrap_or(wall);
-        self.policy.ledger().give_back(&self.accounts, taken, wall);
+        self.policy.ledger.give_back(&self.accounts, taken, wall);
         self.policy.state().uncapped(self.path, now);
     }
 }
@@ -429,4 +447,22 @@ fn cause_of(finding: &Finding, verdict: &Verdict, rules: &Rules) -> Cause {
         By::Engine => None,
     };
     Cause { since: SystemTime::now(), text, reply, class: Some(verdict.class), rule }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_tempo_makes_a_span_that_no_moment_can_be_named_with() {
+        let longest = Duration::from_millis(u64::MAX);
+        for tempo in [0.0, f64::MIN_POSITIVE, 1e-9, 1.0, 1e12, f64::MAX, f64::INFINITY] {
+            for span in [Duration::ZERO, Duration::from_secs(1), longest, Duration::MAX] {
+                let (clock, rules) = (Tempo(tempo).of(span), Tempo(tempo).in_rules_time(span));
+                assert!(Instant::now().checked_add(clock * 8).is_some(), "{tempo} {span:?}");
+                assert!(SystemTime::now().checked_add(rules).is_some(), "{tempo} {span:?}");
+            }
+        }
+        assert_eq!(Tempo(1.0).of(Duration::from_secs(86_400)), Duration::from_secs(86_400));
+    }
 }

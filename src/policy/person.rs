@@ -64,6 +64,16 @@ pub enum Pinned {
     Sessions(u32),
 }
 
+impl Pinned {
+    /// Whether it is within its bounds, wherever it came from.
+    pub fn is_some_value(self) -> bool {
+        match self {
+            Self::Rate(per_second) => per_second.is_finite() && per_second > 0.0,
+            Self::Sessions(sessions) => sessions > 0,
+        }
+    }
+}
+
 /// What is to go on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -161,7 +171,7 @@ impl State {
             let about = format!("the source {}", self.names[usize::from(source.0)]);
             rest(Target::Source(source.0), Kind::Source, about, Some(held));
         }
-        for (id, provider) in self.providers.iter().enumerate() {
+        for (id, provider) in self.providers.iter() {
             let at = &provider.name;
             let about = format!("the sending domain at {at}");
             rest(Target::ProviderRest(id), Kind::SendingDomainAtProvider, about, provider.rest.as_ref());
@@ -183,7 +193,7 @@ impl State {
     }
 
     fn found_rates(&mut self, now: Instant, found: &mut Vec<Found>) {
-        for (id, provider) in self.providers.iter_mut().enumerate() {
+        for (id, provider) in self.providers.iter_mut() {
             if provider.rate.is_cut() {
                 let about = format!("the sending domain at {}", provider.name);
                 let what = per_minute(provider.rate.per_second(now));
@@ -242,10 +252,18 @@ impl State {
     fn end(&mut self, target: Target, now: Instant) {
         match target {
             Target::Campaign | Target::SendingDomain | Target::Source(_) => {}
-            Target::ProviderRest(id) => self.providers[id].rest = None,
-            Target::SourceOut(id, source) => drop(self.providers[id].out.remove(&SourceId(source))),
+            Target::ProviderRest(id) => {
+                if let Some(provider) = self.providers.get_mut(id) {
+                    provider.rest = None;
+                }
+            }
+            Target::SourceOut(id, source) => {
+                if let Some(provider) = self.providers.get_mut(id) {
+                    provider.out.remove(&SourceId(source));
+                }
+            }
             Target::ProviderRate(id) => {
-                let provider = &mut self.providers[id];
+                let Some(provider) = self.providers.get_mut(id) else { return };
                 provider.rate.forget();
                 provider.slowed = None;
                 provider.pace.set(provider.rate.per_second(now));
@@ -377,8 +395,6 @@ impl Policy {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::Mutex;
-
     use super::super::judge::Judge;
     use super::super::ledger::Ledger;
     use super::super::reputation::Reputation;
@@ -406,7 +422,7 @@ pub(super) mod tests {
         // Nothing here is warming up: the folder is not written to.
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(folder.path()).unwrap());
-        let ledger = Arc::new(Mutex::new(Ledger::open(store, &node, tempo).unwrap()));
+        let ledger = Arc::new(Ledger::open(store, &node, tempo).unwrap());
         let names = vec!["a".to_owned(), "b".to_owned()];
         let reputation = Reputation::new(&node.reputation, tempo, Vec::new());
         let domain = "sender.test".to_owned();
@@ -429,6 +445,22 @@ pub(super) mod tests {
         // Whoever listened has gone: nothing here depends on it.
         let _ = state.enter(key, &site, known, limits, now, SystemTime::now());
         key
+    }
+
+    #[test]
+    fn what_is_kept_for_a_path_goes_with_it_unless_something_is_in_force() {
+        let now = Instant::now();
+        let mut state = state();
+        let keys = [path(&mut state, 0, 0, "p", now), path(&mut state, 1, 0, "q", now)];
+        let held = state.paths[&keys[1]].provider;
+        let rest = Rest::lasting(Resting::Source, HOUR, 1.0, Arc::new(cause()), now);
+        state.providers[held.0].out.insert(SourceId(0), rest);
+        keys.iter().for_each(|key| state.leave(*key, now));
+        state.tick(now + HOUR);
+        assert!(state.paths.is_empty());
+        assert_eq!((state.providers.named("p"), state.providers.named("q")), (None, Some(held)));
+        let again = path(&mut state, 2, 0, "p", now);
+        assert_ne!(state.paths[&again].provider.0, 0, "a number is never given again");
     }
 
     fn ids(adjustments: &[Adjustment]) -> Vec<u32> {

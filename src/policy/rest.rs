@@ -50,12 +50,11 @@ impl Rest {
 
     /// Until a person ends it.
     pub fn for_good(resting: Resting, cause: Arc<Cause>) -> Self {
-        let overflows = true;
         Self {
             resting,
             until: None,
             resume: 1.0,
-            overflows,
+            overflows: resting.is_of_source(),
             cause,
             then_probe: false,
             level: 0,
@@ -193,6 +192,20 @@ mod tests {
         assert_eq!((away.resting, away.resume, away.failures()), (Resting::Unreachable, 0.25, 1));
         let again = Rest::joined(Some(away), rest(later + HOUR), later + HOUR);
         assert_eq!(again.until, Some(later + 2 * HOUR), "no probe was turned away");
+    }
+
+    #[test]
+    fn only_what_is_about_a_source_goes_over_others() {
+        let cause = rest(Instant::now()).cause;
+        let overflows = |resting| Rest::for_good(resting, cause.clone()).overflows;
+        assert!(
+            [Resting::Path, Resting::Unreachable, Resting::Source, Resting::WholeSource]
+                .map(overflows)
+                .iter()
+                .all(|is| *is)
+        );
+        let of_all = [Resting::DomainAtProvider, Resting::SendingDomain, Resting::Campaign];
+        assert_eq!(of_all.map(overflows), [false; 3]);
     }
 
     #[test]

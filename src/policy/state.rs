@@ -4,9 +4,8 @@
 //! rest of what it is about, as far as its scope reaches; [`Terms`] are what comes of all of these for
 //! one path, published to it whenever they change. Nothing here waits, sends or reads a clock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
@@ -16,6 +15,7 @@ use super::breaker::{Level, Trip};
 use super::event::Event;
 use super::judge::{Accounts, Judge, Whose, weigh};
 use super::person::Numbers;
+use super::providers::{ProviderId, ProviderState, Providers};
 use super::rate::AdaptiveRate;
 use super::rest::Rest;
 use super::terms::{Cause, Hold, Resting, Standing, Terms};
@@ -38,10 +38,6 @@ const HEARD_LATE: Duration = Duration::from_secs(5);
 
 /// Alerts in a report; more say nothing new.
 const ALERTS_MAX: usize = 50;
-
-/// A provider's number, or that of a site without one, within a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct ProviderId(pub usize);
 
 /// What one path's history has made of it.
 pub(super) struct PathState {
@@ -71,18 +67,6 @@ pub(super) struct PathState {
     is_held: bool,
 }
 
-/// What is known of a provider, or of a site that has none.
-pub(super) struct ProviderState {
-    pub name: Arc<str>,
-    /// Of the sending domain, over all sources.
-    pub rate: AdaptiveRate,
-    pub pace: Arc<LivePace>,
-    pub slowed: Option<Arc<Cause>>,
-    pub rest: Option<Rest>,
-    /// Sources taken out.
-    pub out: HashMap<SourceId, Rest>,
-}
-
 /// How often a rule's threshold was met within its time.
 struct Seen {
     since: Instant,
@@ -94,8 +78,7 @@ pub(super) struct State {
     pub tempo: Tempo,
     pub is_adapting: bool,
     pub paths: HashMap<PathKey, PathState>,
-    pub providers: Vec<ProviderState>,
-    by_name: HashMap<Arc<str>, ProviderId>,
+    pub providers: Providers,
     pub sources: HashMap<SourceId, Rest>,
     pub domain: Option<Rest>,
     pub campaign: Option<Rest>,
@@ -132,8 +115,7 @@ impl State {
             tempo,
             is_adapting,
             paths: HashMap::new(),
-            providers: Vec::new(),
-            by_name: HashMap::new(),
+            providers: Providers::default(),
             sources: HashMap::new(),
             domain: None,
             campaign: None,
@@ -191,22 +173,13 @@ impl State {
 
     /// The number of a site's provider, or of the site where it has none.
     pub fn provider(&mut self, name: Arc<str>, now: Instant, wall: SystemTime) -> ProviderId {
-        if let Some(id) = self.by_name.get(&name) {
-            return *id;
+        if let Some(id) = self.providers.named(&name) {
+            return id;
         }
-        let id = ProviderId(self.providers.len());
         let learned = self.learned_rate(self.judge.domain(), &name, None, wall);
         let mut rate = AdaptiveRate::new(None, learned, self.tempo, now);
-        self.providers.push(ProviderState {
-            name: name.clone(),
-            pace: Arc::new(LivePace::new(rate.per_second(now))),
-            rate,
-            slowed: None,
-            rest: None,
-            out: HashMap::new(),
-        });
-        self.by_name.insert(name, id);
-        id
+        let per_second = rate.per_second(now);
+        self.providers.add(ProviderState::new(name, rate, per_second))
     }
 
     /// What a party learned of a provider before this process, as far as it still holds.
@@ -218,7 +191,7 @@ impl State {
         wall: SystemTime,
     ) -> Option<f64> {
         let (ceiling, at) = *self.learned.get(&(party, provider.clone()))?;
-        let age = wall.duration_since(at).unwrap_or_default().mul_f64(self.tempo.0);
+        let age = self.tempo.in_rules_time(wall.duration_since(at).unwrap_or_default());
         super::rate::decayed(ceiling, age, limit)
     }
 
@@ -238,24 +211,29 @@ impl State {
         let accounts = self.judge.accounts(key.source, &provider, is_known, wall);
         let provider = self.provider(provider, now, wall);
         let asleep = self.asleep.get(&(key.source, provider)).cloned();
-        let path = self.paths.entry(key).or_insert_with(|| PathState {
-            site: site.clone(),
-            provider,
-            rate: AdaptiveRate::new(limit, learned, tempo, now),
-            window: Window::new(limits.sessions, tempo, now),
-            pace: Arc::new(LivePace::new(None)),
-            standing: Arc::default(),
-            rest: asleep,
-            capped: None,
-            accounts: Arc::new(accounts),
-            slowed: None,
-            narrowed: None,
-            refused: None,
-            lives: 0,
-            left: None,
-            terms: watch::channel(Terms { sessions: 1, hold: None }).0,
-            is_held: false,
-            limits: limits.clone(),
+        let to = &mut self.providers[provider.0];
+        let domain_pace = to.pace.clone();
+        let path = self.paths.entry(key).or_insert_with(|| {
+            to.paths += 1;
+            PathState {
+                site: site.clone(),
+                provider,
+                rate: AdaptiveRate::new(limit, learned, tempo, now),
+                window: Window::new(limits.sessions, tempo, now),
+                pace: Arc::new(LivePace::new(None)),
+                standing: Arc::default(),
+                rest: asleep,
+                capped: None,
+                accounts: Arc::new(accounts),
+                slowed: None,
+                narrowed: None,
+                refused: None,
+                lives: 0,
+                left: None,
+                terms: watch::channel(Terms { sessions: 1, hold: None }).0,
+                is_held: false,
+                limits: limits.clone(),
+            }
         });
         path.lives += 1;
         path.limits = limits;
@@ -266,7 +244,7 @@ impl State {
             warming: path.accounts.warming.clone(),
             terms: path.terms.subscribe(),
             pace: path.pace.clone(),
-            domain_pace: self.providers[provider.0].pace.clone(),
+            domain_pace,
             standing: path.standing.clone(),
             warm_up: None,
         };
@@ -317,7 +295,8 @@ impl State {
             }
         }
         let Some(path) = self.paths.get_mut(&key) else { return false };
-        if verdict.class == Class::Accepted || verdict.scope <= Scope::Message {
+        // A session that was not opened has carried nothing, however the reply reads.
+        if wall.is_some() && (verdict.class == Class::Accepted || verdict.scope <= Scope::Message) {
             // Whatever it thinks of the recipient, it talks to us.
             path.window.succeeded(1, now);
             path.rate.accepted(1, now);
@@ -378,7 +357,7 @@ impl State {
                 (about_path, slowed(path.rate.per_second(now)))
             }
             Measure::Narrow => {
-                let open = path.standing.sessions.load(Ordering::Relaxed);
+                let open = path.standing.open();
                 if !path.window.narrowed(open.saturating_sub(1).max(1), now) {
                     return false;
                 }
@@ -540,7 +519,7 @@ impl State {
             ended = over.as_ref().map(|rest| rest.cause.clone()).or(ended.take());
             over
         };
-        let open = path.standing.sessions.load(Ordering::Relaxed);
+        let open = path.standing.open();
         if let Some(rest) = end(&mut path.rest) {
             if !rest.is_over(now) {
                 // It takes these, and turned another away.
@@ -548,6 +527,7 @@ impl State {
             }
             if rest.resume < 1.0 {
                 path.rate.resumed(rest.resume, now);
+                path.slowed = Some(rest.cause.clone());
                 path.pace.set(path.rate.per_second(now).filter(|_| path.rate.is_adjusted()));
             }
             self.asleep.remove(&(key.source, path.provider));
@@ -562,6 +542,7 @@ impl State {
             && rest.resume < 1.0
         {
             provider.rate.resumed(rest.resume, now);
+            provider.slowed = Some(rest.cause.clone());
             provider.pace.set(provider.rate.per_second(now));
         }
         if let Some(rest) = self.sources.remove(&key.source)
@@ -595,7 +576,7 @@ impl State {
     /// Sources that rest at a provider of which something is known; not those that may probe.
     pub fn resting(&self, site: &Site, now: Instant) -> Vec<SourceId> {
         let name = site.provider.as_deref().unwrap_or(&site.name);
-        let out = self.by_name.get(name).map(|id| &self.providers[id.0].out);
+        let out = self.providers.named(name).map(|id| &self.providers[id.0].out);
         let rests = out.into_iter().flatten().chain(&self.sources);
         rests.filter(|(_, rest)| !rest.is_over(now)).map(|(source, _)| *source).collect()
     }
@@ -616,16 +597,33 @@ impl State {
                 next = next.into_iter().chain(path.window.next_change(now)).min();
             }
         }
-        for provider in self.providers.iter_mut().filter(|provider| provider.rate.is_adjusted()) {
+        for (_, provider) in self.providers.iter_mut().filter(|(_, provider)| provider.rate.is_adjusted()) {
             provider.pace.set(provider.rate.per_second(now));
             next = next.into_iter().chain(provider.rate.next_change(now)).min();
         }
         changed.into_iter().for_each(|key| self.publish(key, now));
+        self.forget_idle(now);
+        next
+    }
+
+    /// Forgets paths, and what was kept for their sake, that nobody serves and about which nothing is in force.
+    fn forget_idle(&mut self, now: Instant) {
+        let before = self.paths.len();
+        let providers = &mut self.providers;
         self.paths.retain(|_, path| {
             let is_heard = path.lives > 0 || path.left.is_none_or(|left| now < left + HEARD_LATE);
-            is_heard || path.rest.is_some() || path.rate.is_adjusted() || path.window.is_adjusted()
+            let stays =
+                is_heard || path.rest.is_some() || path.rate.is_adjusted() || path.window.is_adjusted();
+            if !stays {
+                providers[path.provider.0].paths -= 1;
+            }
+            stays
         });
-        next
+        if self.paths.len() < before {
+            let asleep: HashSet<ProviderId> = self.asleep.keys().map(|(_, provider)| *provider).collect();
+            self.providers.forget_blank(|id| asleep.contains(&id));
+            self.seen.retain(|(_, path), _| path.is_none_or(|path| self.paths.contains_key(&path)));
+        }
     }
 
     /// What holds for a path now.

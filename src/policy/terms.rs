@@ -1,16 +1,15 @@
 //! What holds for a path beside its limits, and what it says in return about what binds it.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::classify::Class;
-use crate::shaping::rate::Limit;
+use crate::shaping::rate::{Gate, Limit};
 
 /// What rests, and so why a path does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,6 +30,16 @@ pub enum Resting {
     Campaign,
     /// The cap of a source or sending domain that is warming up is spent.
     WarmUp,
+}
+
+impl Resting {
+    /// Whether it is one source's, so that another may take over; else all of them rest.
+    pub fn is_of_source(self) -> bool {
+        match self {
+            Self::Path | Self::Unreachable | Self::Source | Self::WholeSource | Self::WarmUp => true,
+            Self::DomainAtProvider | Self::SendingDomain | Self::Campaign => false,
+        }
+    }
 }
 
 /// What brought a rest or a slower rate about.
@@ -137,13 +146,18 @@ pub enum Binding {
 }
 
 /// What a path says of itself; read by whoever explains it.
+///
+/// A path says what it knows when it has something to do. Its sessions wait at its gate and for permits
+/// without a word to it, so these are looked at when somebody asks.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// Sessions that are open or being opened.
-    pub sessions: AtomicU32,
+    /// Sessions that are open, being opened, or waiting for a permit.
+    sessions: AtomicU32,
     /// Entries in its hands.
     pub entries: AtomicU32,
     binding: Mutex<(Binding, Option<Instant>)>,
+    /// What messages of the path pass, of its last life. Its meters know policy, which knows this.
+    gate: Mutex<Weak<Gate>>,
     /// Permits that sessions of the path wait for, by binding.
     wanted: [AtomicU32; 3],
 }
@@ -161,12 +175,33 @@ const PERMITS: [Binding; 3] = [Binding::ProviderSessions, Binding::SourceSession
 
 impl Standing {
     /// What binds the path, and until when if that is known.
-    pub fn binding(&self) -> (Binding, Option<Instant>) {
-        *self.binding.lock().expect("no panic while the binding is held")
+    pub fn binding(&self, now: Instant) -> (Binding, Option<Instant>) {
+        let said = *self.binding.lock().expect("no panic while the binding is held");
+        let gate = self.gate.lock().expect("no panic while the gate is held").upgrade();
+        let closed = |(_, until): &(Limit, Instant)| *until > now;
+        let rate = match said.0 {
+            Binding::Hold | Binding::Probe => return said,
+            // What the limit denied a moment ago has got through, and nothing came after it.
+            Binding::Work => gate.and_then(|gate| gate.closed()).filter(closed),
+            _ => gate.and_then(|gate| gate.binding(now)),
+        };
+        if let Some((limit, until)) = rate {
+            return (Binding::Rate(limit), Some(until).filter(|until| *until > now));
+        }
+        match (said.0, self.wanting()) {
+            (Binding::Work, _) | (_, None) => said,
+            (_, Some(permit)) => (permit, None),
+        }
     }
 
+    /// What binds it beside rates and permits, and until when if that is known.
     pub fn binds(&self, binding: Binding, until: Option<Instant>) {
         *self.binding.lock().expect("no panic while the binding is held") = (binding, until);
+    }
+
+    /// What the path's messages pass from now on.
+    pub fn paced_by(&self, gate: &Arc<Gate>) {
+        *self.gate.lock().expect("no panic while the gate is held") = Arc::downgrade(gate);
     }
 
     /// A session waits for such a permit.
@@ -177,7 +212,7 @@ impl Standing {
     }
 
     /// The permits that sessions wait for, the widest first.
-    pub fn wanting(&self) -> Option<Binding> {
+    fn wanting(&self) -> Option<Binding> {
         PERMITS
             .into_iter()
             .zip(&self.wanted)
@@ -185,8 +220,55 @@ impl Standing {
             .map(|(binding, _)| binding)
     }
 
+    /// Sessions that are open or being opened.
+    pub fn open(&self) -> u32 {
+        let waiting: u32 = self.wanted.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        self.sessions.load(Ordering::Relaxed).saturating_sub(waiting)
+    }
+
+    /// `sessions`: those that wait for a permit included.
     pub fn count(&self, sessions: usize, entries: usize) {
         self.sessions.store(u32::try_from(sessions).unwrap_or(u32::MAX), Ordering::Relaxed);
         self.entries.store(u32::try_from(entries).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Rate;
+    use crate::shaping::rate::{Credit, Meter, Pace};
+    use std::time::Duration;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_sessions_wait_for_binds_without_a_word_from_the_path() {
+        let (standing, now) = (Standing::default(), Instant::now());
+        standing.count(3, 10);
+        standing.binds(Binding::Sessions, None);
+        {
+            let _node = standing.wants(Binding::NodeSessions);
+            let _provider = standing.wants(Binding::ProviderSessions);
+            assert_eq!(standing.binding(now), (Binding::ProviderSessions, None));
+            assert_eq!(standing.open(), 1);
+        }
+        assert_eq!((standing.binding(now), standing.open()), ((Binding::Sessions, None), 3));
+
+        let rate = Rate { count: 1, per: Duration::from_secs(60), burst: None };
+        let pace = Arc::new(Pace::new(&rate, Credit::Full)) as Arc<dyn Meter>;
+        let gate = Arc::new(Gate::new([(Limit::AdaptedPath, pace)]));
+        standing.paced_by(&gate);
+        gate.pass().unwrap();
+        assert_eq!(standing.binding(now).0, Binding::Sessions);
+        let until = gate.pass().unwrap_err();
+        assert_eq!(standing.binding(now), (Binding::Rate(Limit::AdaptedPath), Some(until)));
+        let later = until + Duration::from_millis(500);
+        assert_eq!(standing.binding(later), (Binding::Rate(Limit::AdaptedPath), None));
+        standing.binds(Binding::Work, None);
+        assert_eq!(standing.binding(later).0, Binding::Work);
+        standing.binds(Binding::Hold, Some(until));
+        assert_eq!(standing.binding(now), (Binding::Hold, Some(until)));
+        drop(gate);
+        standing.binds(Binding::Site, None);
+        assert_eq!(standing.binding(now).0, Binding::Site, "the path has ended");
     }
 }

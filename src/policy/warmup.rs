@@ -39,7 +39,7 @@ pub struct Slot(u32);
 pub enum Taken {
     /// Within lots that are in the ledger.
     Covered,
-    /// From a new lot: the ledger must be written before the message starts.
+    /// From a lot that the ledger may not have yet: it must be written before the message starts.
     NewLot,
 }
 
@@ -106,7 +106,8 @@ impl Warmup {
         };
         for Account { party, provider, state } in accounts {
             let slot = warmup.insert(party, provider);
-            warmup.entries[slot.0 as usize].state = State { reserved: state.spent, ..state };
+            warmup.entries[slot.0 as usize].state =
+                State { reserved: state.spent, covered: state.spent, ..state };
         }
         warmup
     }
@@ -148,10 +149,12 @@ impl Warmup {
             if let Some(cap) = state.cap(plan) {
                 if state.spent == state.reserved {
                     state.reserved = cap.min(state.reserved + (cap / LOTS).max(1));
-                    taken = Taken::NewLot;
                     self.is_dirty = true;
                 }
                 state.spent += 1;
+                if state.spent > state.covered {
+                    taken = Taken::NewLot;
+                }
             }
             // The first message of a day makes it a sending day.
             self.is_dirty |= state.sent == 0;
@@ -181,7 +184,7 @@ impl Warmup {
         self.give_back(slots, now, now);
         for slot in slots {
             let state = &mut self.entries[slot.0 as usize].state;
-            state.reserved = state.spent;
+            state.reserved = state.spent.max(state.covered);
         }
     }
 
@@ -287,6 +290,21 @@ impl Warmup {
         for entry in &mut self.entries {
             entry.state.reserved = entry.state.spent;
         }
+    }
+
+    /// For the ledger, which is being written from now on until [`Self::written`] or, if it could not be,
+    /// [`Self::mark_dirty`].
+    pub fn to_write(&mut self) -> Vec<Account> {
+        for Entry { state, .. } in &mut self.entries {
+            // Where less is written than before, what is taken meanwhile has to wait for the next time.
+            (state.writing, state.covered) = (state.reserved, state.covered.min(state.reserved));
+        }
+        self.accounts()
+    }
+
+    /// The ledger has what there was at [`Self::to_write`].
+    pub fn written(&mut self) {
+        self.entries.iter_mut().for_each(|entry| entry.state.covered = entry.state.writing);
     }
 
     /// Whether the ledger lacks something; asked once, the answer is given once.
@@ -499,7 +517,15 @@ mod tests {
         drain(&mut warmup, slot, at(0, 0));
         drain(&mut warmup, slot, at(1, 0));
         // A cap of 400: lots of 4.
-        let lots = (0..6).map(|_| warmup.take(&[slot], at(2, 0)).unwrap()).collect::<Vec<_>>();
+        let mut take = || {
+            let taken = warmup.take(&[slot], at(2, 0)).unwrap();
+            if taken == Taken::NewLot {
+                let _ = warmup.to_write();
+                warmup.written();
+            }
+            taken
+        };
+        let lots: Vec<Taken> = (0..6).map(|_| take()).collect();
         use Taken::{Covered, NewLot};
         assert_eq!(lots, [NewLot, Covered, Covered, Covered, NewLot, Covered]);
         let mut crashed = new(warmup.accounts());
@@ -519,6 +545,27 @@ mod tests {
         warmup.revoke(&[slot], at(0, 0));
         assert_eq!(warmup.take(&[slot], at(0, 0)), Ok(Taken::NewLot));
         assert_eq!(warmup.cap(slot, at(0, 0)).unwrap().spent, 1);
+    }
+
+    #[test]
+    fn nothing_of_a_lot_is_covered_before_it_is_written() {
+        let mut warmup = new(Vec::new());
+        let slot = warmup.slot(&source("new"), Some("yahoo")).unwrap();
+        drain(&mut warmup, slot, at(0, 0));
+        drain(&mut warmup, slot, at(1, 0));
+        let take = |warmup: &mut Warmup| warmup.take(&[slot], at(2, 0)).unwrap();
+        assert_eq!([take(&mut warmup), take(&mut warmup)], [Taken::NewLot; 2]);
+        let _ = warmup.to_write();
+        assert_eq!(take(&mut warmup), Taken::NewLot);
+        warmup.written();
+        assert_eq!(take(&mut warmup), Taken::Covered);
+        assert_eq!(take(&mut warmup), Taken::NewLot);
+        let _ = warmup.to_write();
+        warmup.written();
+        // What is left of the lot is given back, and so the ledger is to say less.
+        warmup.release();
+        let _ = warmup.to_write();
+        assert_eq!(take(&mut warmup), Taken::NewLot);
     }
 
     #[test]

@@ -24,6 +24,9 @@ use crate::config::Rate;
 /// How much of a burst a rate without a stated one may have: what it grants in this time.
 const BURST_SPAN: Duration = Duration::from_millis(100);
 
+/// A century: governor counts nanoseconds in 64 bits, which are almost six.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Moment(Instant);
 
@@ -73,9 +76,10 @@ pub struct Pace {
 
 impl Pace {
     pub fn new(rate: &Rate, credit: Credit) -> Self {
-        let count = rate.count.max(1);
-        let period = (rate.per / count).max(Duration::from_nanos(1));
-        let burst = NonZeroU32::new(burst(rate)).unwrap_or(NonZeroU32::MIN);
+        let period = (rate.per / rate.count.max(1)).clamp(Duration::from_nanos(1), LONGEST);
+        // Fewer at once where it would take longer than governor can count to earn them.
+        let earned = u32::try_from(LONGEST.as_nanos() / period.as_nanos()).unwrap_or(u32::MAX);
+        let burst = NonZeroU32::new(burst(rate).min(earned)).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::with_period(period).expect("a period of at least a nanosecond").allow_burst(burst);
         let limiter = RateLimiter::direct_with_clock(quota, TokioClock);
         if credit == Credit::Empty {
@@ -198,7 +202,12 @@ pub struct Gate {
 struct GateState {
     tolls: Vec<Toll>,
     closed: Option<(Limit, Instant)>,
+    /// As `closed`, but not forgotten when something passes.
+    denied: Option<(Limit, Instant)>,
 }
+
+/// A limit that denied up to this long ago is what binds: between two denials of a quick one messages pass.
+const BINDS_STILL: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Toll {
@@ -232,10 +241,11 @@ impl Gate {
             return Ok(());
         }
         let mut state = self.state.lock().expect("no panic while the meters are held");
-        let GateState { tolls, closed } = &mut *state;
+        let GateState { tolls, closed, denied } = &mut *state;
         for toll in tolls.iter_mut().filter(|toll| !toll.in_hand) {
             if let Err(until) = toll.meter.take() {
                 *closed = Some((toll.limit, until));
+                *denied = *closed;
                 return Err(until);
             }
             toll.in_hand = true;
@@ -260,6 +270,13 @@ impl Gate {
         }
         self.state.lock().expect("no panic while the meters are held").closed
     }
+
+    /// Which limit keeps those who pass from being more, and until when the next may not; what has passed
+    /// since a denial a moment ago does not mean that the limit no longer binds.
+    pub fn binding(&self, now: Instant) -> Option<(Limit, Instant)> {
+        let denied = self.state.lock().expect("no panic while the meters are held").denied;
+        denied.filter(|(_, until)| *until + BINDS_STILL > now)
+    }
 }
 
 /// The burst of a rate: as stated, or what it grants in a tenth of a second, at least one.
@@ -282,6 +299,18 @@ mod tests {
 
     fn rate(count: u32, per_ms: u64, burst: Option<u32>) -> Rate {
         Rate { count, per: Duration::from_millis(per_ms), burst }
+    }
+
+    #[tokio::test]
+    async fn a_rate_that_outlasts_governor_is_a_rate_still() {
+        for rate in ["1/40000w", "1/day burst 4000000000", "4000000000/ms burst 4000000000"] {
+            for credit in [Credit::Full, Credit::Empty] {
+                let pace = Pace::new(&rate.parse().unwrap(), credit);
+                assert!(credit == Credit::Empty || pace.take().is_ok(), "{rate}");
+            }
+        }
+        let slow = Pace::new(&"1/40000w".parse().unwrap(), Credit::Full);
+        assert!(slow.take().is_ok() && slow.take().is_err());
     }
 
     /// Takes whenever allowed for `span`, sleeping until told otherwise; the times of the takes.
@@ -323,6 +352,21 @@ mod tests {
         assert_eq!(gate.closed().map(|(limit, _)| limit), Some(Limit::Campaign));
         tokio::time::sleep(Duration::from_secs(2)).await;
         gate.pass().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quick_rate_binds_also_between_two_denials() {
+        let pace = Arc::new(Pace::new(&rate(10, 1_000, None), Credit::Full));
+        let gate = Gate::new([(Limit::Path, pace as Arc<dyn Meter>)]);
+        let limit = || gate.binding(Instant::now()).map(|(limit, _)| limit);
+        gate.pass().unwrap();
+        assert_eq!(limit(), None);
+        gate.pass().unwrap_err();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        gate.pass().unwrap();
+        assert_eq!((gate.closed(), limit()), (None, Some(Limit::Path)));
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        assert_eq!(limit(), None, "nobody was denied for a second");
     }
 
     #[tokio::test(start_paused = true)]

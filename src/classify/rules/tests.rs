@@ -123,6 +123,68 @@ fn before_rcpt_nobody_is_given_up_and_at_4yz_only_where_a_rule_insists() {
 }
 
 #[test]
+fn a_code_about_the_sender_suppresses_nobody() {
+    let rules = alone(&rule(
+        "unknown",
+        "text = \"no such user\"\nclass = \"unknown-user\"\naction = \"suppress\"\nsamples = [\"550 no such user\"]",
+    ));
+    let action = |text| rules.classify(None, Stage::Rcpt, &reply(text)).recipient;
+    assert_eq!(action("550 5.1.1 no such user"), Suppress);
+    // RFC 3463 §3.2: bad sender's mailbox address syntax, bad sender's system address.
+    assert_eq!(action("550 5.1.7 no such user"), Bounce);
+    assert_eq!(action("553 5.1.8 no such user"), Bounce);
+}
+
+#[test]
+fn what_an_unknown_provider_says_may_be_anothers_words_and_is_believed_less() {
+    let rules = alone(
+        &[
+            rule(
+                "any",
+                "text = \"no such user at all\"\nclass = \"unknown-user\"\nsamples = [\"550 no such user at all\"]",
+            ),
+            rule(
+                "dead",
+                "provider = \"p\"\ntext = \"no such user\"\nclass = \"unknown-user\"\naction = \"suppress\"\nsamples = [\"550 no such user\"]",
+            ),
+            rule(
+                "spam",
+                "provider = \"p\"\ntext = \"[SP1]\"\nclass = \"spam-content\"\nscope = \"campaign\"\n\
+                 action = [\"bounce\", \"pause campaign\", \"alert\"]\nafter = \"3/h\"\nsamples = [\"550 [SP1]\"]",
+            ),
+            rule(
+                "slower",
+                "provider = \"p\"\ntext = \"[RT1]\"\nclass = \"rate-limited\"\nafter = \"3/h\"\nsamples = [\"421 [RT1]\"]",
+            ),
+            rule(
+                "code",
+                "provider = \"p\"\nenhanced = \"5.7.999\"\nclass = \"source-blocked\"\nsamples = [\"550 5.7.999 x\"]",
+            ),
+        ]
+        .concat(),
+    );
+    let verdict = |provider, text| rules.classify(provider, Stage::Rcpt, &reply(text));
+    // A rule for any comes before all rules of providers, and no provider means what another says.
+    assert_eq!(landed(&rules, None, "550 no such user at all"), Some("any"));
+    assert_eq!(landed(&rules, None, "550 no such user"), Some("dead"));
+    assert_eq!(landed(&rules, Some("q"), "550 no such user"), None);
+    // Without a text a code is one provider's own.
+    assert_eq!(landed(&rules, Some("p"), "550 5.7.999 x"), Some("code"));
+    assert_eq!(landed(&rules, None, "550 5.7.999 x"), None);
+    // For good only if the code says so too.
+    assert_eq!(verdict(Some("p"), "550 no such user").recipient, Suppress);
+    assert_eq!(verdict(None, "550 no such user").recipient, Bounce);
+    assert_eq!(verdict(None, "550 5.1.1 no such user").recipient, Suppress);
+    // The campaign goes on; what concerns this host alone is done.
+    let paused = verdict(Some("p"), "550 [SP1]");
+    assert_eq!((paused.measure, paused.recipient), (Some(Measure::PauseCampaign), Bounce));
+    let stranger = verdict(None, "550 [SP1]");
+    assert_eq!((stranger.measure, stranger.threshold, stranger.recipient), (None, None, Bounce));
+    assert!(stranger.alert);
+    assert_eq!(verdict(None, "421 [RT1]"), verdict(Some("p"), "421 [RT1]"));
+}
+
+#[test]
 fn where_no_rule_fits_the_codes_speak() {
     let rules = alone("");
     let known = |stage, text: &str| {
@@ -138,10 +200,20 @@ fn where_no_rule_fits_the_codes_speak() {
         (Stage::Rcpt, "421 4.7.0 x", (Class::Closing, Session, Retry, By::Code)),
         (Stage::Greeting, "421 x", (Class::Closing, Session, Retry, By::Code)),
         (Stage::Greeting, "554 x", (Class::UnclassifiedPermanent, Path, Retry, By::Code)),
-        (Stage::Mail, "550 x", (Class::UnclassifiedPermanent, Message, Retry, By::Code)),
+        (Stage::Mail, "550 x", (Class::UnclassifiedPermanent, Path, Retry, By::Code)),
         (Stage::Rcpt, "550 x", (Class::UnclassifiedPermanent, Recipient, Bounce, By::Code)),
         (Stage::Content, "554 5.0.0 x", (Class::UnclassifiedPermanent, Message, Bounce, By::Code)),
         (Stage::Rcpt, "450 x", (Class::UnclassifiedTransient, Recipient, Retry, By::Code)),
+        // RFC 3463 §3.4: the mail system, and for good; before RCPT that is about us.
+        (Stage::Rcpt, "550 5.3.0 x", (Class::SystemTrouble, Message, Bounce, By::Registry)),
+        (Stage::Content, "554 5.3.5 x", (Class::SystemTrouble, Message, Bounce, By::Registry)),
+        (Stage::Greeting, "554 5.3.2 x", (Class::SystemTrouble, Path, Retry, By::Registry)),
+        (Stage::Rcpt, "450 4.3.0 x", (Class::SystemTrouble, Path, Retry, By::Registry)),
+        // User name and password are refused where they are asked for.
+        (Stage::Auth, "535 5.7.8 x", (Class::CredentialsRefused, Path, Retry, By::Registry)),
+        (Stage::Auth, "535 x", (Class::CredentialsRefused, Path, Retry, By::Code)),
+        (Stage::Rcpt, "535 5.7.8 x", (Class::Policy, Message, Bounce, By::Registry)),
+        (Stage::Content, "554 5.7.9 x", (Class::Policy, Message, Bounce, By::Registry)),
         (Stage::Content, "250 2.0.0 ok", (Class::Accepted, Recipient, RecipientAction::Delivered, By::Code)),
         (Stage::Data, "250 2.0.0 ok", (Class::Protocol, Session, Retry, By::Code)),
     ] {

@@ -144,5 +144,5 @@ impl Reading<'_> {
 
 /// A value as it may be shown.
 fn hidden<'a>(name: &str, value: &'a str) -> &'a str {
-    if name.contains("password") { "…" } else { value }
+    if name.contains("password") || value.contains("password") { "…" } else { value }
 }

@@ -100,6 +100,21 @@ impl Stored {
         self.adjustments.retain(|adjustment| adjustment.until.is_none_or(|until| until > now));
     }
 
+    /// Leaves out what could not be read again, so that it does not keep the rest from being written: names
+    /// and replies are others' to choose. Of too many entries the newest stay.
+    pub(in crate::policy) fn fit(&mut self) {
+        for adjustment in &mut self.adjustments {
+            let end = adjustment.cause.floor_char_boundary(TEXT_MAX);
+            adjustment.cause.truncate(end);
+        }
+        self.adjustments.retain(|adjustment| adjustment.check().is_ok());
+        self.ceilings.retain(|ceiling| ceiling.check().is_ok());
+        self.reputation.retain(|account| check_reputation(account).is_ok());
+        keep_newest(&mut self.adjustments, |adjustment| adjustment.since);
+        keep_newest(&mut self.ceilings, |ceiling| ceiling.learned);
+        keep_newest(&mut self.reputation, |account| account.counts.at);
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         for (list, len) in [
             ("ceilings", self.ceilings.len()),
@@ -110,20 +125,29 @@ impl Stored {
                 return Err(format!("{len} {list}"));
             }
         }
-        for ceiling in &self.ceilings {
-            check_account(&ceiling.party, &ceiling.provider)?;
-            check_number("rate", ceiling.rate, f64::MIN_POSITIVE, RATE_MAX)?;
-        }
-        for account in &self.reputation {
-            check_account(&account.party, &account.provider)?;
-            account
-                .counts
-                .counts
-                .iter()
-                .try_for_each(|count| check_number("count", *count, 0.0, COUNT_MAX))?;
-        }
+        self.ceilings.iter().try_for_each(Ceiling::check)?;
+        self.reputation.iter().try_for_each(check_reputation)?;
         self.adjustments.iter().try_for_each(Adjustment::check)
     }
+}
+
+fn keep_newest<T>(entries: &mut Vec<T>, at: impl Fn(&T) -> Timestamp) {
+    if entries.len() > ENTRIES_MAX {
+        entries.select_nth_unstable_by_key(ENTRIES_MAX, |entry| std::cmp::Reverse(at(entry)));
+        entries.truncate(ENTRIES_MAX);
+    }
+}
+
+impl Ceiling {
+    fn check(&self) -> Result<(), String> {
+        check_account(&self.party, &self.provider)?;
+        check_number("rate", self.rate, f64::MIN_POSITIVE, RATE_MAX)
+    }
+}
+
+fn check_reputation(account: &reputation::Account) -> Result<(), String> {
+    check_account(&account.party, &account.provider)?;
+    account.counts.counts.iter().try_for_each(|count| check_number("count", *count, 0.0, COUNT_MAX))
 }
 
 impl Adjustment {
@@ -165,4 +189,39 @@ fn check_name(name: &str) -> Result<(), String> {
 
 fn check_number(what: &str, number: f64, least: f64, most: f64) -> Result<(), String> {
     if (least..=most).contains(&number) { Ok(()) } else { Err(format!("a {what} of {number}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_chose_to_say_does_not_keep_the_rest_from_being_written() {
+        let ceiling = |provider: &str, secs| Ceiling {
+            party: Party::Source("a".to_owned()),
+            provider: provider.to_owned(),
+            rate: 1.0,
+            learned: Timestamp::from_second(secs).unwrap(),
+        };
+        let mut stored = Stored { ceilings: vec![ceiling("mx.site.test", 0)], ..Stored::default() };
+        stored.ceilings.push(ceiling(&"mx.a-long-name.test,".repeat(300), 0));
+        stored.adjustments.push(Adjustment {
+            id: 1,
+            target: Target::Campaign("c".to_owned()),
+            change: Change::Paused,
+            since: Timestamp::UNIX_EPOCH,
+            until: None,
+            by: By::Person,
+            cause: "é".repeat(TEXT_MAX),
+        });
+        assert!(stored.check().is_err());
+        stored.fit();
+        assert_eq!(stored.check(), Ok(()));
+        assert_eq!((stored.ceilings.len(), stored.adjustments.len()), (1, 1));
+        let many = i64::try_from(ENTRIES_MAX).unwrap() + 5;
+        stored.ceilings = (0..many).map(|secs| ceiling("mx.site.test", secs)).collect();
+        stored.fit();
+        assert_eq!(stored.check(), Ok(()));
+        assert_eq!(stored.ceilings.iter().map(|ceiling| ceiling.learned.as_second()).min(), Some(5));
+    }
 }

@@ -38,6 +38,11 @@ pub struct State {
     /// Written ahead; `spent` ≤ `reserved`.
     #[serde(skip)]
     pub(super) reserved: u64,
+    /// What the ledger is known to have of it; while it is written, what it will have. Both ≤ `reserved`.
+    #[serde(skip)]
+    pub(super) covered: u64,
+    #[serde(skip)]
+    pub(super) writing: u64,
 }
 
 /// What a schedule says about one provider.
@@ -76,7 +81,7 @@ impl State {
     /// As if all that was reserved were spent.
     pub(super) fn written(self) -> Self {
         let ahead = self.reserved - self.spent;
-        Self { spent: self.reserved, sent: self.sent + ahead, reserved: 0, ..self }
+        Self { spent: self.reserved, sent: self.sent + ahead, reserved: 0, covered: 0, writing: 0, ..self }
     }
 
     /// Messages that may still start in this period.
@@ -96,7 +101,8 @@ impl State {
         }
         let period = hour - hour % plan.hours();
         if period > self.period {
-            (self.period, self.spent, self.reserved) = (period, 0, 0);
+            (self.period, self.spent) = (period, 0);
+            (self.reserved, self.covered, self.writing) = (0, 0, 0);
         }
         if day <= self.day {
             return false;

@@ -6,6 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Talk, failed};
 use crate::outcome::{Failure, Finding, Scope, Stage};
+use crate::reply::Reply;
 use crate::smtp::auth::{Exchange, Login};
 use crate::smtp::{Capabilities, Dial, Endpoint};
 
@@ -26,17 +27,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Talk<S> {
                 return Err(finding);
             }
         };
-        let at_auth = |failure| failed(Stage::Auth, failure);
         let mut line = exchange.command();
         loop {
-            let answer = self.command(line.as_bytes(), wait).await.map_err(at_auth)?;
+            let answer = self.command(line.as_bytes(), wait).await.map_err(|failure| match failure {
+                Failure::Garbage(text) => failed(Stage::Auth, Failure::Garbage(unsaid(&text, &line))),
+                other => failed(Stage::Auth, other),
+            })?;
             let code = answer.code();
             let next = match code {
                 235 => exchange.accepted().map(|()| None),
                 334 => exchange.respond(answer.lines().next().unwrap_or_default()).map(Some),
                 _ => {
                     let scope = if code == 421 { Scope::Path } else { Scope::Source };
-                    let reply = answer.to_reply();
+                    let reply = without_echo(answer.to_reply(), &line);
                     self.leave(quit).await;
                     return Err(Finding::Refused { stage: Stage::Auth, scope, reply });
                 }
@@ -66,6 +69,32 @@ fn begin(endpoint: &Endpoint, login: &Login, capabilities: &Capabilities) -> Res
     let secret = login.secret.read().map_err(no_login)?;
     let port = endpoint.address.port();
     Exchange::new(mechanism, &login.user, secret, &endpoint.host, port).map_err(no_login)
+}
+
+/// Servers that do not know a command often quote it, and what they say goes into records and reports.
+fn without_echo(reply: Reply, line: &str) -> Reply {
+    let text = unsaid(&reply.to_string(), line);
+    text.get(3..).and_then(|text| Reply::new(reply.code(), text)).unwrap_or(reply)
+}
+
+/// `text` without what the response in `line` says, or a part of it.
+fn unsaid(text: &str, line: &str) -> String {
+    /// Base64 comes in groups of so many.
+    const GROUP: usize = 4;
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    let response = match words[..] {
+        ["AUTH", _, response] | [response] => response,
+        _ => return text.to_owned(),
+    };
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '=');
+    let words = text.split_inclusive(|c| !is_base64(c)).map(|word| {
+        let bare = word.trim_end_matches(|c| !is_base64(c));
+        match bare.len() >= GROUP && response.contains(bare) {
+            true => format!("…{}", &word[bare.len()..]),
+            false => word.to_owned(),
+        }
+    });
+    words.collect()
 }
 
 /// Why we could not say who we are; about the source.

@@ -312,6 +312,22 @@ async fn a_relay_that_does_not_know_us_is_the_sources_trouble() {
 }
 
 #[tokio::test]
+async fn a_relay_that_quotes_our_secret_is_not_quoted() {
+    // As Sendmail does with a command that it does not know, and as something does that is no mail server.
+    for echo in [
+        "500 5.5.1 Command unrecognized: \"AUTH PLAIN AG1lAHNlY3JldA==\"\r\n",
+        "500-5.5.1 What is this:\r\n500 5.5.1 AUTH PLAIN AG1lAHNlY3\r\n",
+        "AUTH PLAIN AG1lAHNlY3JldA==\r\n",
+    ] {
+        let script: Script =
+            Box::leak(Box::new([("", "220 hi\r\n"), ("EHLO", OFFERS_AUTH), ("AUTH PLAIN", echo)]));
+        let failure = relayed(script, RelayTls::Off, None).await.err().unwrap();
+        let told = format!("{failure:?}");
+        assert!(told.contains("AUTH PLAIN …") && !told.contains("AG1l"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn an_exchange_that_leads_nowhere_is_given_up() {
     let curious: Script = &[
         ("", "220 hi\r\n"),
