@@ -14,7 +14,7 @@ use base64::Engine as _;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use postroad::address::{AddressRef, Domain};
 use postroad::envelope::RecipientId;
-use postroad::message::{Content, ContentSource, Merge, Scratch, Signer};
+use postroad::message::{Content, ContentSource, Extras, Merge, Scratch, Signer};
 
 const WORDS: &str = "the quick brown fox offers autumn savings on every garden tool shipped free to members who \
     order before friday and reply with their favourite colour for a chance to win one of ten hampers";
@@ -75,7 +75,7 @@ fn html() -> String {
 
 fn content(text: &str, html: &str, signers: Vec<Signer>) -> Content {
     let (headers, domain) = (BTreeMap::new(), Domain::parse("sender.test").unwrap());
-    let columns = ["name", "id"].map(str::to_owned);
+    let columns = ["name", "id", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8"].map(str::to_owned);
     let source = ContentSource {
         subject: "{{ name }}, our autumn offers",
         from: "Example Sender <news@sender.test>",
@@ -92,6 +92,7 @@ fn content(text: &str, html: &str, signers: Vec<Signer>) -> Content {
         run_token: "k3f9a2",
         date: UNIX_EPOCH + Duration::from_secs(1_795_316_400),
         message_id_domain: &domain,
+        extras: Extras::default(),
     };
     Content::compile(&source, signers).unwrap()
 }
@@ -116,7 +117,13 @@ fn render(criterion: &mut Criterion) {
     let address = AddressRef::parse("ann.bell.04217@mx7.example.test").unwrap();
     let mut group = criterion.benchmark_group("render");
     group.throughput(Throughput::Elements(1));
+    // Ten different variables, filters and a layout of files, as the issue of a shop would have it.
+    let ten = html
+        .replacen("{{ id }}", "{{ c1|title }} {{ c2|upper }} {{ c3|urlencode }} {{ c4|default('x') }}", 1)
+        .replacen("{{ id }}", "{{ c5|number(2) }} {{ c6|currency('EUR', locale='de') }}", 1)
+        .replacen("{{ id }}", "{{ c7|date('long', locale='fr') }} {{ c8 }}", 1);
     for (label, content, name) in [
+        ("unsigned, ten variables, dates and money", content(&text, &ten, Vec::new()), "Ann Bell"),
         ("unsigned", content(&text, &html, Vec::new()), "Ann Bell"),
         ("unsigned, quoted-printable for a name", content(&text, &html, Vec::new()), "Jörg Bell"),
         ("unsigned, minijinja for the HTML", content(&text, &logic, Vec::new()), "Ann Bell"),
@@ -130,7 +137,18 @@ fn render(criterion: &mut Criterion) {
         group.bench_function(label, |bencher| {
             bencher.iter(|| {
                 index += 1;
-                let fields = [name, "c0ffee0042"];
+                let fields = [
+                    name,
+                    "c0ffee0042",
+                    "garden tools",
+                    "gold",
+                    "Upper Street",
+                    "",
+                    "1234.5",
+                    "99.9",
+                    "2026-12-01",
+                    "8",
+                ];
                 let merge =
                     Merge { recipient: RecipientId::new(1, index), address: &address, fields: &fields };
                 content.render(black_box(&merge), &mut scratch, &mut out).unwrap();

@@ -16,7 +16,10 @@ use mail_auth::{AuthenticatedMessage, DkimResult, MessageAuthenticator, Paramete
 use mail_parser::{MessageParser, MimeHeaders, PartType};
 use postroad::address::{AddressRef, Domain};
 use postroad::envelope::RecipientId;
-use postroad::message::{Content, ContentSource, Merge, Scratch, Signer};
+use postroad::message::{
+    Attachment, AttachmentFrom, Calendar, Content, ContentSource, Extras, Folder, Image, Merge, Scratch,
+    Signer,
+};
 use proptest::prelude::*;
 
 // Keys for tests only, made with `openssl genpkey`.
@@ -63,6 +66,7 @@ impl Campaign {
             run_token: "k3f9",
             date: UNIX_EPOCH + Duration::from_secs(1_795_316_400),
             message_id_domain: &self.domain,
+            extras: Extras::default(),
         };
         Content::compile(&source, signers).unwrap()
     }
@@ -179,6 +183,124 @@ proptest! {
         prop_assert_eq!(blanks(to.name().unwrap_or_default()), blanks(&as_value(&name)));
         prop_assert_eq!(parsed.from().unwrap().first().unwrap().name(), Some("Müller & Söhne"));
         prop_assert_eq!(parsed.message_id(), Some("1.2a.k3f9@sender.test"));
+    }
+}
+
+/// A campaign with every kind of part.
+struct Full {
+    folder: tempfile::TempDir,
+    content: Content,
+}
+
+fn full() -> Full {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("f.html"), "<p>{{ name }} {{ note }}</p>").unwrap();
+    std::fs::create_dir(folder.path().join("rows")).unwrap();
+    std::fs::write(folder.path().join("rows/a.pdf"), "%PDF").unwrap();
+    let files = Folder::open(folder.path()).unwrap();
+    let rows = Folder::open(&folder.path().join("rows")).unwrap();
+    let columns = ["name", "id", "note", "file"].map(str::to_owned);
+    let domain = Domain::parse("sender.test").unwrap();
+    let attachment = |from, name| Attachment { from, name, kind: None };
+    let source = ContentSource {
+        subject: "{{ name }} {{ note|title }}",
+        from: "Us <us@sender.test>",
+        to_name: Some("{{ name }}"),
+        reply_to: None,
+        text: None,
+        html: Some(
+            "<style>p{color:red}</style><img src=\"cid:logo\" alt=\"{{ note }}\">{% if id %}{{ id }}{% endif %}{% include \"f.html\" %}",
+        ),
+        headers: &BTreeMap::from([("X-Note".to_owned(), "{{ note|urlencode }}".to_owned())]),
+        unsubscribe_url: None,
+        unsubscribe_mailto: None,
+        list_id: None,
+        columns: &columns,
+        strict: true,
+        run_token: "k3f9",
+        date: UNIX_EPOCH + Duration::from_secs(1_795_316_400),
+        message_id_domain: &domain,
+        extras: Extras {
+            folder: Some(&files),
+            inline_css: true,
+            images: vec![Image {
+                name: "logo".into(),
+                file_name: "logo.png".into(),
+                octets: vec![0, 255, 13],
+            }],
+            attachments: vec![
+                attachment(
+                    AttachmentFrom::File { file_name: "t.txt".into(), octets: b"t\r\n".to_vec() },
+                    None,
+                ),
+                attachment(
+                    AttachmentFrom::Row { variable: "file", folder: rows, max: 1_000 },
+                    Some("{{ name }}{{ note }}.pdf"),
+                ),
+            ],
+            calendar: Some(Calendar {
+                start: "2026-12-01 18:00",
+                end: None,
+                duration: None,
+                summary: "{{ name }}",
+                location: Some("{{ note }}"),
+                description: Some("{{ id }}"),
+                url: Some("https://sender.test/{{ note }}"),
+                uid: Some("{{ name }}"),
+                sequence: 1,
+            }),
+            ..Extras::default()
+        },
+    };
+    Full { content: Content::compile(&source, signers()).unwrap(), folder }
+}
+
+/// The media types of all parts, in order.
+fn kinds(parsed: &mail_parser::Message<'_>) -> Vec<String> {
+    let kind = |part: &mail_parser::MessagePart<'_>| {
+        let kind = part.content_type().unwrap();
+        format!("{}/{}", kind.ctype(), kind.subtype().unwrap())
+    };
+    parsed.parts.iter().map(kind).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn no_field_changes_any_kind_of_part(
+        name in hostile(), id in hostile(), note in hostile(), path in "[a-z./\\\\~ \0\r\n-]{0,20}",
+    ) {
+        let full = full();
+        let message = render(&full.content, &[&name, &id, &note, "a.pdf"]);
+        wire_is_safe(&message);
+        let parsed = MessageParser::default().parse(&message).unwrap();
+        let names: Vec<&str> = parsed.root_part().headers.iter().map(|header| header.name()).collect();
+        prop_assert_eq!(&names[2..], &["From", "To", "Subject", "Date", "Message-ID", "X-Note", "MIME-Version", "Content-Type"]);
+        prop_assert_eq!(kinds(&parsed), [
+            "multipart/mixed", "multipart/alternative", "text/plain", "multipart/related", "text/html", "image/png",
+            "text/calendar", "text/plain", "application/pdf", "application/ics",
+        ]);
+        let file = parsed.parts.iter().find(|part| part.content_type().is_some_and(|kind| kind.subtype() == Some("pdf"))).unwrap();
+        prop_assert_eq!(file.contents(), b"%PDF");
+        prop_assert!(file.attachment_name().unwrap().ends_with(".pdf"));
+        // Every line of the invitation is one of those that the campaign has.
+        let invite = parsed.parts.last().unwrap().contents();
+        let invite = std::str::from_utf8(invite).unwrap().replace("\r\n ", "");
+        let properties: Vec<&str> = invite.lines().map(|line| line.split([':', ';']).next().unwrap()).collect();
+        let expected = [
+            "BEGIN", "PRODID", "VERSION", "METHOD", "BEGIN", "UID", "DTSTART", "DTEND", "SUMMARY", "LOCATION",
+            "DESCRIPTION", "URL", "DTSTAMP", "SEQUENCE", "ORGANIZER", "STATUS", "ATTENDEE", "END", "END",
+        ];
+        prop_assert!(expected.iter().filter(|line| properties.contains(line)).count() >= 15);
+        prop_assert!(properties.iter().all(|line| expected.contains(line)), "{}", invite);
+        prop_assert_eq!(properties.iter().filter(|line| **line == "BEGIN").count(), 2);
+
+        // Whatever a row names, it is read from the rows' folder or not at all.
+        let address = AddressRef::parse("ann@example.test").unwrap();
+        let fields = [name.as_str(), &id, &note, &path];
+        let merge = Merge { recipient: RecipientId::new(1, 2), address: &address, fields: &fields };
+        let rendered = full.content.render(&merge, &mut Scratch::default(), &mut Vec::new());
+        prop_assert!(rendered.is_err() || full.folder.path().join("rows").join(path.trim()).is_file());
     }
 }
 

@@ -1,12 +1,12 @@
 //! A campaign's manifest: `campaign.toml` opened, checked, and its paths made absolute.
 //!
-//! Message parts must lie inside the campaign's folder; list, suppression and key files may be
-//! anywhere. Keys are named by file or environment variable, never written into the manifest. Every
+//! Files of the message must lie inside the campaign's folder; list, suppression and key files, and the
+//! folders of files that rows name, may be anywhere. Keys are named by file or environment variable, never written into the manifest. Every
 //! mistake says file, line, column, what is wrong and what to do. Whether a template compiles and a
 //! key signs is for `message` to say; what limits a receiver has is the node's (`config`).
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,12 +16,16 @@ use crate::campaign::list::ListSource;
 use crate::config::TlsPolicy;
 use crate::config::fault::Fault;
 use crate::config::units::{Rate, duration, duration_list};
+use crate::message::{self, ContentError, Folder};
 use crate::outcome::InDoubtPolicy;
 
 pub use crate::campaign::list::ListFormat;
+pub use content::{Attachment, Calendar, FILE_OCTETS_MAX, Size};
+
 use check::Mistake;
 
 mod check;
+mod content;
 
 /// The manifest's name in a campaign's folder.
 pub const FILE: &str = "campaign.toml";
@@ -60,9 +64,17 @@ pub struct Manifest {
     pub return_path_domain: Domain,
     /// A template.
     pub subject: String,
-    /// Template files; at least one of the two. Absolute once opened.
+    /// Template files; at least one of the two. Without `text`, one is made of `html`, which is MJML if its
+    /// name ends in `.mjml`. Absolute once opened.
     pub text: Option<PathBuf>,
     pub html: Option<PathBuf>,
+    /// Rules of `<style>` go into the elements they are for.
+    #[serde(default)]
+    pub inline_css: bool,
+    /// Of the filters `date`, `number` and `currency`, like `de` or `pt-BR`; `None`: English.
+    pub locale: Option<String>,
+    /// Of dates that name none, like `Europe/Berlin`; `None`: UTC.
+    pub time_zone: Option<String>,
     /// Egress pool; `None`: the node's `default`.
     pub pool: Option<String>,
     #[serde(default)]
@@ -80,6 +92,12 @@ pub struct Manifest {
     /// Further header fields; values are templates.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// Shown where the HTML says `cid:NAME`. Absolute once opened.
+    #[serde(default)]
+    pub images: BTreeMap<String, PathBuf>,
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
+    pub calendar: Option<Calendar>,
     pub list: List,
     #[serde(default)]
     pub dkim: Vec<DkimKey>,
@@ -87,6 +105,9 @@ pub struct Manifest {
     pub limits: CampaignLimits,
     #[serde(default)]
     pub retry: Retry,
+    /// Where the message's files are: the campaign's folder, or a run's copy of them. Set when it is opened.
+    #[serde(skip)]
+    pub folder: PathBuf,
 }
 
 /// One-click unsubscription (RFC 8058).
@@ -242,15 +263,20 @@ impl Manifest {
         let fault = |mistake: Mistake| ManifestError::Fault(Box::new(mistake.in_file(file, text)));
         let folder = std::path::absolute(folder)
             .map_err(|error| ManifestError::Read { file: folder.to_owned(), error })?;
-        for (key, part) in [("text", &mut self.text), ("html", &mut self.html)] {
-            let Some(path) = part else { continue };
-            if !path.components().all(|step| matches!(step, Component::Normal(_) | Component::CurDir)) {
-                let what = format!("`{}` leads out of the campaign's folder", path.display());
-                return Err(fault(Mistake::new(&[key], what, "put the template beside the manifest")));
-            }
+        let inside =
+            Folder::open(&folder).map_err(|error| ManifestError::Read { file: folder.clone(), error })?;
+        for (keys, path) in self.parts() {
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            check::is_inside(&inside, path, &keys).map_err(fault)?;
             *path = folder.join(&path);
-            check::is_file(path, &[key]).map_err(fault)?;
         }
+        for (at, attachment) in self.attachments.iter_mut().enumerate() {
+            if let Some(path) = &mut attachment.folder {
+                *path = folder.join(&path);
+                check::is_folder(path, &["attachments", &at.to_string(), "folder"]).map_err(fault)?;
+            }
+        }
+        self.folder.clone_from(&folder);
         if !self.list.is_stdin() {
             self.list.file = folder.join(&self.list.file);
             check::is_file(&self.list.file, &["list", "file"]).map_err(fault)?;
@@ -263,6 +289,60 @@ impl Manifest {
             key.key_file = key.key_file.take().map(|path| folder.join(path));
         }
         Ok(())
+    }
+
+    /// The files the manifest names as parts of the message, and the keys that name them.
+    fn parts(&mut self) -> impl Iterator<Item = (Vec<String>, &mut PathBuf)> {
+        let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
+        let templates = [("text", &mut self.text), ("html", &mut self.html)];
+        let templates =
+            templates.into_iter().filter_map(move |(key, path)| Some((keys(&[key]), path.as_mut()?)));
+        let images = self.images.iter_mut().map(move |(name, path)| (keys(&["images", name]), path));
+        let attachments = self.attachments.iter_mut().enumerate().filter_map(move |(at, attachment)| {
+            Some((keys(&["attachments", &at.to_string(), "file"]), attachment.file.as_mut()?))
+        });
+        templates.chain(images).chain(attachments)
+    }
+
+    /// Puts the message's files under `folder` instead: their paths below [`Manifest::folder`] stay.
+    pub(crate) fn move_parts(&mut self, folder: &Path) {
+        let from = std::mem::replace(&mut self.folder, folder.to_owned());
+        for (_, path) in self.parts() {
+            if let Ok(below) = path.strip_prefix(&from) {
+                *path = folder.join(below);
+            }
+        }
+    }
+
+    /// All files the message is made of, below [`Manifest::folder`]: what the manifest names and what its
+    /// templates pull in. Files that rows name are not among them.
+    ///
+    /// # Errors
+    /// A file that a template names and that is not there or not inside the folder.
+    pub fn content_files(&self) -> Result<Vec<PathBuf>, ContentError> {
+        let unreadable = |error| {
+            let name = self.folder.display().to_string();
+            ContentError::File(message::FolderError::Read { name, error })
+        };
+        let folder = Folder::open(&self.folder).map_err(unreadable)?;
+        let below =
+            |path: &PathBuf| path.strip_prefix(&self.folder).map_or_else(|_| path.clone(), Path::to_owned);
+        let roots: Vec<PathBuf> = self.text.iter().chain(&self.html).map(below).collect();
+        let names: Vec<String> = roots.iter().map(|root| root.to_string_lossy().into_owned()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut inline: Vec<&str> = vec![&self.subject];
+        inline.extend(self.to_name.as_deref());
+        inline.extend(self.headers.values().map(String::as_str));
+        let pulled_in = message::closure(&folder, &names, &inline)?;
+        let files = self
+            .images
+            .values()
+            .chain(self.attachments.iter().filter_map(|attachment| attachment.file.as_ref()));
+        let mut all: Vec<PathBuf> = roots.into_iter().chain(files.map(below)).collect();
+        all.extend(pulled_in.into_iter().map(|name| Path::new(&name).components().collect()));
+        all.sort_unstable();
+        all.dedup();
+        Ok(all)
     }
 
     /// What a person should know before sending, though nothing is wrong with the file.

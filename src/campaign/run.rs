@@ -1,8 +1,9 @@
 //! A frozen run on disk: what was asked, when, and the content it was asked with.
 //!
-//! `run.toml` and the templates under `content/` are written to a temporary folder, synced and renamed:
-//! a run is there and whole or not there, and editing the campaign never changes one under way. Lists,
-//! suppression files and keys stay where they are. The other files of the folder (spool, journal,
+//! `run.toml` and the files of the message under `content/` (templates, all that they pull in, images,
+//! attachments) are written to a temporary folder, synced and renamed: a run is there and whole or not
+//! there, and editing the campaign never changes one under way. Lists, suppression files, keys and files
+//! that rows name stay where they are. The other files of the folder (spool, journal,
 //! in-doubt slots, reports) belong to those who write them; this file only says where they are.
 
 use std::collections::BTreeMap;
@@ -33,6 +34,8 @@ pub enum RunError {
     Damaged { file: PathBuf, reason: String },
     #[error("{} is not what the run was started with; put it back, or start a new run", .0.display())]
     Changed(PathBuf),
+    #[error(transparent)]
+    Content(#[from] crate::message::ContentError),
     #[error("the run {id} is being worked on by process {process}; wait for it or stop it first")]
     Locked { id: String, process: String },
 }
@@ -104,17 +107,20 @@ impl Run {
             manifest,
         };
         let Frozen { manifest, hashes, .. } = &mut frozen;
-        for (name, part) in [("text.template", &mut manifest.text), ("html.template", &mut manifest.html)] {
-            let Some(path) = part else { continue };
-            let octets = fs::read(&*path).map_err(io_at(path))?;
-            write_synced(&content.join(name), &octets)?;
-            let relative = format!("{CONTENT}/{name}");
-            hashes.insert(relative.clone(), sha256(&octets));
-            *path = relative.into();
+        for name in manifest.content_files()? {
+            let source = manifest.folder.join(&name);
+            let octets = fs::read(&source).map_err(io_at(&source))?;
+            let copy = content.join(&name);
+            if let Some(folder) = copy.parent() {
+                fs::create_dir_all(folder).map_err(io_at(folder))?;
+            }
+            write_synced(&copy, &octets)?;
+            hashes.insert(format!("{CONTENT}/{}", name.display()), sha256(&octets));
         }
+        manifest.move_parts(Path::new(CONTENT));
         let text = toml::to_string_pretty(&frozen).expect("a run holds only what TOML can hold");
         write_synced(&temporary.join(RUN_FILE), text.as_bytes())?;
-        sync_folder(&content)?;
+        sync_folders(&content)?;
         sync_folder(&temporary)?;
         let folder = runs.join(&id);
         fs::rename(&temporary, &folder).map_err(io_at(&folder))?;
@@ -145,8 +151,8 @@ impl Run {
             }
         }
         let mut manifest = frozen.manifest;
-        manifest.text = manifest.text.map(|path| folder.join(path));
-        manifest.html = manifest.html.map(|path| folder.join(path));
+        manifest.folder = CONTENT.into();
+        manifest.move_parts(&folder.join(CONTENT));
         Ok(Self {
             id: frozen.id,
             folder,
@@ -292,6 +298,17 @@ fn write_synced(path: &Path, octets: &[u8]) -> Result<(), RunError> {
 
 fn sync_folder(path: &Path) -> Result<(), RunError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(io_at(path))
+}
+
+/// A folder and all below it.
+fn sync_folders(path: &Path) -> Result<(), RunError> {
+    for entry in fs::read_dir(path).map_err(io_at(path))? {
+        let entry = entry.map_err(io_at(path))?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            sync_folders(&entry.path())?;
+        }
+    }
+    sync_folder(path)
 }
 
 fn sha256(octets: &[u8]) -> String {

@@ -53,7 +53,9 @@ pub fn run(_: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
         let recipient = RecipientId { segment: 0, index: u32::try_from(row.number - 1).unwrap_or(u32::MAX) };
         let merge = Merge { recipient, address: &address, fields: &fields };
         let mut message = Vec::new();
-        content.render(&merge, &mut Scratch::default(), &mut message)?;
+        content
+            .render(&merge, &mut Scratch::default(), &mut message)
+            .with_context(|| format!("row {} would be invalid", row.number))?;
         std::io::stdout().write_all(&message)?;
         return Ok(Exit::Done);
     }

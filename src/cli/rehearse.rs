@@ -156,6 +156,11 @@ fn surroundings(mut node: Node, world: &World, run: &Run, state: PathBuf) -> any
         source.proxy_protocol = None;
         source.relay = None;
     }
+    // Nobody is there to resume, and what ends early cannot be compared: breakers warn and slow down only.
+    let breakers = &mut node.breakers;
+    for windows in [&mut breakers.hard_bounce, &mut breakers.complaint, &mut breakers.deferral] {
+        (windows.short.pause, windows.long.pause) = (None, None);
+    }
     node.shaping.quicken(factor, CONNECT_TIMEOUT_MAX);
     node.shaping.add_test_twins();
     // What is read again would be neither quick nor of this world.

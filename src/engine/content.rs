@@ -1,13 +1,17 @@
-//! A manifest's message, compiled: templates and keys read, everything ready to be rendered.
+//! A manifest's message, compiled: templates, images, attachments and keys read, everything ready to be
+//! rendered.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::SystemTime;
 
 use super::EngineError;
-use crate::campaign::manifest::Manifest;
-use crate::message::{Content, ContentSource, Signer};
+use crate::campaign::manifest::{self, FILE_OCTETS_MAX, Manifest};
+use crate::message::{
+    Attachment, AttachmentFrom, Calendar, Content, ContentError, ContentSource, Extras, Folder, FolderError,
+    Image, Region, Signer,
+};
 
-/// Reads the manifest's templates and keys and compiles them for a list with these columns.
+/// Reads the manifest's files and keys and compiles them for a list with these columns.
 ///
 /// # Errors
 /// A file or key that cannot be read, a template or header that is wrong.
@@ -17,11 +21,24 @@ pub fn compile(
     run_token: &str,
     date: SystemTime,
 ) -> Result<Content, EngineError> {
-    let read = |file: &Option<PathBuf>| -> Result<Option<String>, EngineError> {
-        let Some(file) = file else { return Ok(None) };
-        std::fs::read_to_string(file).map(Some).map_err(|error| EngineError::Io(file.clone(), error))
+    let folder =
+        Folder::open(&manifest.folder).map_err(|error| EngineError::Io(manifest.folder.clone(), error))?;
+    let files = Files { manifest, folder: &folder };
+    let (text_name, html_name) = (files.name(manifest.text.as_deref()), files.name(manifest.html.as_deref()));
+    let (text, html) = (files.template(text_name.as_deref())?, files.template(html_name.as_deref())?);
+    let region = Region::new(manifest.locale.as_deref(), manifest.time_zone.as_deref())
+        .map_err(ContentError::Region)?;
+    let extras = Extras {
+        folder: Some(&folder),
+        text_name: text_name.as_deref(),
+        html_name: html_name.as_deref(),
+        mjml: manifest.html.as_deref().is_some_and(is_mjml),
+        inline_css: manifest.inline_css,
+        region,
+        images: files.images()?,
+        attachments: files.attachments()?,
+        calendar: manifest.calendar.as_ref().map(calendar),
     };
-    let (text, html) = (read(&manifest.text)?, read(&manifest.html)?);
     let mut signers = Vec::new();
     for key in &manifest.dkim {
         let signer = Signer::from_pem(key.domain.clone(), &key.selector, &key.pem()?)
@@ -46,6 +63,88 @@ pub fn compile(
         run_token,
         date,
         message_id_domain: from.domain(),
+        extras,
     };
     Ok(Content::compile(&source, signers)?)
+}
+
+fn is_mjml(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("mjml"))
+}
+
+fn calendar(calendar: &manifest::Calendar) -> Calendar<'_> {
+    Calendar {
+        start: &calendar.start,
+        end: calendar.end.as_deref(),
+        duration: calendar.duration,
+        summary: &calendar.summary,
+        location: calendar.location.as_deref(),
+        description: calendar.description.as_deref(),
+        url: calendar.url.as_deref(),
+        uid: calendar.uid.as_deref(),
+        sequence: calendar.sequence,
+    }
+}
+
+/// The files of the message, by their names below its folder.
+struct Files<'a> {
+    manifest: &'a Manifest,
+    folder: &'a Folder,
+}
+
+impl<'a> Files<'a> {
+    fn name(&self, path: Option<&Path>) -> Option<String> {
+        let path = path?;
+        let below = path.strip_prefix(&self.manifest.folder).unwrap_or(path);
+        Some(below.to_string_lossy().into_owned())
+    }
+
+    fn template(&self, name: Option<&str>) -> Result<Option<String>, EngineError> {
+        let Some(name) = name else { return Ok(None) };
+        Ok(Some(self.folder.template(name).map_err(unreadable)?))
+    }
+
+    fn octets(&self, path: &Path) -> Result<(String, Vec<u8>), EngineError> {
+        let name = self.name(Some(path)).unwrap_or_default();
+        let octets = self.folder.read(&name, FILE_OCTETS_MAX).map_err(unreadable)?;
+        Ok((name, octets))
+    }
+
+    fn images(&self) -> Result<Vec<Image>, EngineError> {
+        let images = self.manifest.images.iter();
+        images
+            .map(|(name, path)| {
+                let (file_name, octets) = self.octets(path)?;
+                Ok(Image { name: name.clone(), file_name, octets })
+            })
+            .collect()
+    }
+
+    fn attachments(&self) -> Result<Vec<Attachment<'a>>, EngineError> {
+        let attachments = self.manifest.attachments.iter();
+        attachments
+            .filter_map(|attachment| match (&attachment.file, &attachment.column, &attachment.folder) {
+                (Some(path), _, _) => {
+                    let file = self.octets(path);
+                    let from = file.map(|(file_name, octets)| AttachmentFrom::File { file_name, octets });
+                    Some((attachment, from))
+                }
+                (None, Some(variable), Some(path)) => {
+                    let folder = Folder::open(path).map_err(|error| EngineError::Io(path.clone(), error));
+                    let max = attachment.max_size.0;
+                    Some((attachment, folder.map(|folder| AttachmentFrom::Row { variable, folder, max })))
+                }
+                // Refused when the manifest was read.
+                _ => None,
+            })
+            .map(|(attachment, from)| {
+                let (name, kind) = (attachment.name.as_deref(), attachment.kind.as_deref());
+                Ok(Attachment { from: from?, name, kind })
+            })
+            .collect()
+    }
+}
+
+fn unreadable(error: FolderError) -> EngineError {
+    EngineError::Content(ContentError::File(error))
 }

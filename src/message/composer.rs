@@ -43,10 +43,12 @@ impl Composer {
             self.spool.segment(id.segment).ok_or_else(|| unrenderable(&"its segment is missing"))?;
         let recipient = segment.recipient(id.index).map_err(|damage| unrenderable(&damage))?;
         let cleared = self.suppression.clear(recipient).map_err(|_| ComposeFailure::Suppressed)?;
+        let row = cleared.row;
         let fields: Vec<&str> = cleared.fields().collect();
         let merge = Merge { recipient: id, address: &cleared.address, fields: &fields };
         composed.content.clear();
-        self.content.render(&merge, scratch, &mut composed.content).map_err(|error| unrenderable(&error))?;
+        let rendered = self.content.render(&merge, scratch, &mut composed.content);
+        rendered.map_err(|error| unrenderable(&format_args!("row {row}: {error}")))?;
         self.verp.address(id, &cleared.address, &mut composed.envelope);
         Ok(())
     }

@@ -20,6 +20,7 @@ pub(super) const BOUNDARY_PREFIX: &str = "=_";
 pub(super) const LINE_OCTETS_MAX: usize = 998;
 /// Characters of an encoded line at most (RFC 2045 §6.7, §6.8).
 const ENCODED_LINE_MAX: usize = 76;
+const ENCODING: &[u8] = b"Content-Transfer-Encoding: ";
 
 /// A text or HTML part.
 #[derive(Debug)]
@@ -79,12 +80,6 @@ impl Part {
         Self { subtype, template, layout }
     }
 
-    /// Whether it is made without minijinja.
-    #[cfg(test)]
-    pub fn is_simple(&self) -> bool {
-        self.layout.is_some()
-    }
-
     /// Writes the part's header, the empty line and its text; gives where the text starts in `out`.
     pub fn write(
         &self,
@@ -96,38 +91,61 @@ impl Part {
     ) -> Result<usize, RenderError> {
         out.extend_from_slice(b"Content-Type: text/");
         out.extend_from_slice(self.subtype.as_bytes());
-        out.extend_from_slice(b"; charset=utf-8\r\nContent-Transfer-Encoding: ");
+        out.extend_from_slice(b"; charset=utf-8\r\n");
+        out.extend_from_slice(ENCODING);
         let encoding = out.len();
         out.extend_from_slice(b"7bit\r\n\r\n");
         let start = out.len();
-        let whole;
-        let layout = match &self.layout {
-            Some(layout) => {
-                if layout.write_7bit(values, out) && ends_plainly(&out[start..]) {
-                    return Ok(start);
-                }
-                layout.encode_mixed(values, work);
-                layout
-            }
-            None => {
-                work.joined.clear();
-                templates.run(&self.template, merge, &values.address, &mut work.joined)?;
-                work.text.clear();
-                wire_lines(&work.joined, &mut work.text);
-                if fits_7bit(&work.text) && ends_plainly(&work.text) {
-                    out.extend_from_slice(&work.text);
-                    return Ok(start);
-                }
-                work.encoded.clear();
-                quoted_printable(&work.text, &mut work.encoded);
-                work.ends.clear();
-                work.ends.push((work.text.len(), work.encoded.len()));
-                whole = Layout { pieces: vec![Piece::Mixed(Vec::new())], ..Layout::default() };
-                &whole
-            }
+        let Some(layout) = &self.layout else {
+            work.joined.clear();
+            templates.run(&self.template, merge, &values.address, &mut work.joined)?;
+            let mut text = std::mem::take(&mut work.text);
+            text.clear();
+            wire_lines(&work.joined, &mut text);
+            out.truncate(encoding - ENCODING.len());
+            let start = write_text(&text, work, out);
+            work.text = text;
+            return Ok(start);
         };
+        if layout.write_7bit(values, out) && ends_plainly(&out[start..]) {
+            return Ok(start);
+        }
+        layout.encode_mixed(values, work);
         out.truncate(encoding);
         Ok(layout.write_encoded(work, out))
+    }
+}
+
+/// Writes how a text of whole lines that end in CRLF is encoded, the empty line, and the text; gives where
+/// it starts.
+pub(super) fn write_text(text: &[u8], work: &mut Work, out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(ENCODING);
+    if fits_7bit(text) && ends_plainly(text) {
+        out.extend_from_slice(b"7bit\r\n\r\n");
+        let start = out.len();
+        out.extend_from_slice(text);
+        return start;
+    }
+    work.encoded.clear();
+    quoted_printable(text, &mut work.encoded);
+    if work.encoded.len() <= base64_octets(text.len()) {
+        out.extend_from_slice(b"quoted-printable\r\n\r\n");
+        let start = out.len();
+        out.extend_from_slice(&work.encoded);
+        return start;
+    }
+    out.extend_from_slice(b"base64\r\n\r\n");
+    let start = out.len();
+    write_base64(text, &mut work.base64, out);
+    start
+}
+
+fn write_base64(text: &[u8], room: &mut Vec<u8>, out: &mut Vec<u8>) {
+    room.resize(text.len().div_ceil(3) * 4, 0);
+    let octets = BASE64.encode_slice(text, room).expect("sized for it");
+    for line in room[..octets].chunks(ENCODED_LINE_MAX) {
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -260,12 +278,7 @@ impl Layout {
         work.joined.clear();
         let ends = work.ends.iter().map(|end| end.0);
         self.join(&self.literals, |lines| &lines.literal, &work.text, ends, &mut work.joined);
-        work.base64.resize(text_octets.div_ceil(3) * 4, 0);
-        let octets = BASE64.encode_slice(&work.joined, &mut work.base64).expect("sized for it");
-        for line in work.base64[..octets].chunks(ENCODED_LINE_MAX) {
-            out.extend_from_slice(line);
-            out.extend_from_slice(b"\r\n");
-        }
+        write_base64(&work.joined, &mut work.base64, out);
         start
     }
 

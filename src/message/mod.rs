@@ -5,10 +5,20 @@
 //! the text of a part or of a header, never the set of headers or the structure of parts. It never stores
 //! a message, and knows neither SMTP nor campaigns.
 
+mod calendar;
 pub mod composer;
+mod custom;
 pub mod dkim;
+mod entity;
+mod expression;
+mod filters;
+mod flatten;
+mod folder;
 mod headers;
+mod locale;
+mod markup;
 mod mime;
+mod pieces;
 mod slots;
 mod template;
 
@@ -19,12 +29,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::address::{AddressRef, Domain};
 use crate::envelope::RecipientId;
 
+use calendar::{Invite, Organizer};
 use dkim::{Room, Seals};
+use entity::{Entity, RowFile};
+use flatten::Flat;
 use mime::{Part, Work};
+use pieces::Piece;
 use slots::{Form, Values};
 use template::{Template, Templates};
 
+pub use calendar::Calendar;
+pub use custom::check_name;
 pub use dkim::{DkimError, Signer};
+pub use entity::is_kind;
+pub use filters::Region;
+pub use folder::{Folder, FolderError, closure, leads_down};
 
 /// What one recipient brings to the templates.
 #[derive(Clone, Copy)]
@@ -65,6 +84,55 @@ pub struct ContentSource<'a> {
     pub date: SystemTime,
     /// Right of the @ of the Message-ID.
     pub message_id_domain: &'a Domain,
+    pub extras: Extras<'a>,
+}
+
+/// What of its message not every campaign has.
+#[derive(Default)]
+pub struct Extras<'a> {
+    /// Where partials and layouts are; `None`: there are none.
+    pub folder: Option<&'a Folder>,
+    /// What errors call the two templates; `None`: `text` and `html`.
+    pub text_name: Option<&'a str>,
+    pub html_name: Option<&'a str>,
+    /// The HTML template is MJML.
+    pub mjml: bool,
+    /// Rules of `<style>` go into the elements they are for.
+    pub inline_css: bool,
+    /// Locale and time zone of dates, numbers and money.
+    pub region: Region,
+    /// Shown where the HTML says `cid:name`.
+    pub images: Vec<Image>,
+    pub attachments: Vec<Attachment<'a>>,
+    pub calendar: Option<Calendar<'a>>,
+}
+
+/// A picture within the message.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// Tells the media type.
+    pub file_name: String,
+    pub octets: Vec<u8>,
+}
+
+/// A file beside the message.
+#[derive(Debug, Clone)]
+pub struct Attachment<'a> {
+    pub from: AttachmentFrom<'a>,
+    /// A template for a row's file; `None`: the file's own name.
+    pub name: Option<&'a str>,
+    /// A media type; `None`: by the file's name.
+    pub kind: Option<&'a str>,
+}
+
+#[derive(Debug, Clone)]
+pub enum AttachmentFrom<'a> {
+    /// The same for all.
+    File { file_name: String, octets: Vec<u8> },
+    /// Each row names its own, `max` octets at most; it is read when the message is made.
+    Row { variable: &'a str, folder: Folder, max: u64 },
 }
 
 /// Why a campaign's content cannot be sent.
@@ -83,6 +151,14 @@ pub enum ContentError {
     Unsubscribe(&'static str),
     #[error("the run's date is outside the years 1970 to 9999")]
     Date,
+    #[error("image {name:?}: {reason}")]
+    Image { name: String, reason: &'static str },
+    #[error("attachment: {0}")]
+    Attachment(String),
+    #[error("the message's files: {0}")]
+    File(#[from] FolderError),
+    #[error("{0}")]
+    Region(String),
 }
 
 /// Why one recipient's message cannot be made; another's may.
@@ -93,6 +169,8 @@ pub enum RenderError {
     Template { template: String, line: usize, reason: String },
     #[error("template {template}: {reason}")]
     Value { template: String, reason: &'static str },
+    #[error("the attachment of column {variable}: {reason}")]
+    Attachment { variable: String, reason: String },
     #[error("signing as {0} failed")]
     Signing(String),
 }
@@ -104,15 +182,15 @@ pub struct Scratch {
     part: Work,
     signing: Room,
     text: Vec<u8>,
+    invite: Vec<u8>,
 }
 
 /// A campaign's content, compiled; shared by all sessions.
 pub struct Content {
     templates: Templates,
     fields: Vec<Field>,
-    parts: Vec<Part>,
-    /// Between the parts; `None` with a single part.
-    boundary: Option<String>,
+    root: Entity,
+    invite: Option<Invite>,
     message_id_end: String,
     seals: Seals,
 }
@@ -132,7 +210,8 @@ impl Content {
     /// # Errors
     /// What is wrong in which template (with the line), field or header.
     pub fn compile(source: &ContentSource<'_>, signers: Vec<Signer>) -> Result<Self, ContentError> {
-        Self::compile_with(source, signers, Templates::new(source.columns, source.strict, true))
+        let Extras { folder, region, .. } = &source.extras;
+        Self::compile_with(source, signers, Templates::new(source.columns, source.strict, *folder, region))
     }
 
     fn compile_with(
@@ -143,38 +222,21 @@ impl Content {
         let token: String = source.run_token.chars().filter(char::is_ascii_alphanumeric).collect();
         let time = source.date.duration_since(UNIX_EPOCH).map_err(|_| ContentError::Date)?.as_secs();
         let (mut fields, mut names) = fields(source, &mut templates)?;
-
-        let mut parts = Vec::new();
-        if let Some(text) = source.text {
-            parts.push(Part::new("plain", templates.add("text", text, Form::Text)?));
-        }
-        if let Some(html) = source.html {
-            parts.push(Part::new("html", templates.add("html", html, Form::Html)?));
-        }
-        let mut end = b"MIME-Version: 1.0\r\n".to_vec();
+        let invite = source.extras.calendar.as_ref();
+        let invite =
+            invite.map(|calendar| invite_of(calendar, source, &token, &mut templates)).transpose()?;
+        let root = tree(source, &token, &mut templates)?;
+        fields.push(Field::Fixed(b"MIME-Version: 1.0\r\n".to_vec()));
         names.extend(["MIME-Version", "Content-Type"].map(str::to_owned));
-        let boundary = match parts.len() {
-            0 => return Err(ContentError::NoPart),
-            1 => {
-                names.push("Content-Transfer-Encoding".to_owned());
-                None
-            }
-            _ => {
-                let boundary = format!("{}{token}", mime::BOUNDARY_PREFIX);
-                let value = format!("multipart/alternative; boundary=\"{boundary}\"\r\n");
-                end.extend_from_slice(b"Content-Type: ");
-                end.extend_from_slice(value.as_bytes());
-                Some(boundary)
-            }
-        };
-        fields.push(Field::Fixed(end));
-
+        if root.is_leaf() {
+            names.push("Content-Transfer-Encoding".to_owned());
+        }
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         Ok(Self {
             templates,
             fields,
-            parts,
-            boundary,
+            root,
+            invite,
             message_id_end: format!(".{token}@{}>\r\n", source.message_id_domain),
             seals: Seals::new(signers, &names, time),
         })
@@ -183,7 +245,7 @@ impl Content {
     /// Writes the whole message over `out`: CRLF line ends, not dot-stuffed, DKIM-Signature first.
     ///
     /// # Errors
-    /// When a template fails for this recipient's fields; `out` is then not a message.
+    /// When a template, a file or a time fails for this recipient's fields; `out` is then not a message.
     pub fn render(
         &self,
         merge: &Merge<'_>,
@@ -192,34 +254,15 @@ impl Content {
     ) -> Result<(), RenderError> {
         out.clear();
         out.resize(self.seals.octets(), b' ');
-        scratch.values.fill(self.templates.slots(), merge);
+        scratch.values.fill(self.templates.slots(), merge)?;
         for field in &self.fields {
             self.write_field(field, merge, scratch, out)?;
         }
-        let Scratch { values, part: work, signing, .. } = scratch;
-        let mut body = 0;
-        match &self.boundary {
-            None => {
-                for part in &self.parts {
-                    body = part.write(&self.templates, merge, values, work, out)?;
-                }
-            }
-            Some(boundary) => {
-                out.extend_from_slice(b"\r\n");
-                body = out.len();
-                for part in &self.parts {
-                    // The CRLF before a boundary belongs to it, not to the part (RFC 2046 §5.1.1).
-                    out.extend_from_slice(if out.len() == body { b"--" } else { b"\r\n--" });
-                    out.extend_from_slice(boundary.as_bytes());
-                    out.extend_from_slice(b"\r\n");
-                    part.write(&self.templates, merge, values, work, out)?;
-                }
-                out.extend_from_slice(b"\r\n--");
-                out.extend_from_slice(boundary.as_bytes());
-                out.extend_from_slice(b"--\r\n");
-            }
+        if let Some(invite) = &self.invite {
+            invite.write(&self.templates, merge, scratch)?;
         }
-        self.seals.sign(body, signing, out)
+        let body = self.root.write(&self.templates, merge, scratch, out)?;
+        self.seals.sign(body, &mut scratch.signing, out)
     }
 
     fn write_field(
@@ -269,11 +312,7 @@ impl Content {
         merge: &Merge<'_>,
         scratch: &mut Scratch,
     ) -> Result<(), RenderError> {
-        scratch.text.clear();
-        match template.segments {
-            Some(_) => template.write(&scratch.values, &mut scratch.text),
-            None => self.templates.run(template, merge, &scratch.values.address, &mut scratch.text)?,
-        }
+        self.templates.text(template, merge, scratch)?;
         headers::clean(&mut scratch.text);
         Ok(())
     }
@@ -290,9 +329,9 @@ fn fields(
     let (display, from) = headers::parse_mailbox("from", source.from)?;
     headers::mailbox("From", &display, from.local(), from.domain().as_str(), &mut fixed);
     fields.push(Field::Fixed(std::mem::take(&mut fixed)));
-    let to_name = source.to_name.map(|name| templates.add("to name", name, Form::Header)).transpose()?;
+    let to_name = source.to_name.map(|name| templates.value("to name", name)).transpose()?;
     fields.push(Field::To(to_name));
-    let subject = templates.add("subject", source.subject, Form::Header)?;
+    let subject = templates.value("subject", source.subject)?;
     fields.push(Field::Text("Subject".to_owned(), subject));
     fixed.extend_from_slice(format!("Date: {}\r\n", date(source.date)?).as_bytes());
     fields.push(Field::Fixed(std::mem::take(&mut fixed)));
@@ -321,11 +360,11 @@ fn fields(
         fields.push(Field::Fixed(fixed));
     }
     for (name, value) in source.headers {
-        headers::check_name(name)?;
+        check_name(name).map_err(|reason| ContentError::Header { name: name.clone(), reason })?;
         if names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             return Err(ContentError::Header { name: name.clone(), reason: "given twice" });
         }
-        let template = templates.add(&format!("header {name}"), value, Form::Header)?;
+        let template = templates.value(&format!("header {name}"), value)?;
         names.push(name.clone());
         fields.push(Field::Text(name.clone(), template));
     }
@@ -337,7 +376,7 @@ fn unsubscribe_url(url: &str, templates: &mut Templates) -> Result<Template, Con
     if !url.starts_with("https://") && !url.starts_with('{') {
         return Err(ContentError::Unsubscribe("the URL must start with https:// (RFC 8058 §3.1)"));
     }
-    templates.add("unsubscribe url", url, Form::Header)
+    templates.value("unsubscribe url", url)
 }
 
 fn unsubscribe_mailto(address: &str, templates: &mut Templates) -> Result<Template, ContentError> {
@@ -345,7 +384,177 @@ fn unsubscribe_mailto(address: &str, templates: &mut Templates) -> Result<Templa
     if !address.contains(['@', '{']) {
         return Err(ContentError::Unsubscribe("`mailto` is an address, like unsubscribe@sender.example"));
     }
-    templates.add("unsubscribe mailto", &format!("mailto:{address}"), Form::Header)
+    templates.value("unsubscribe mailto", &format!("mailto:{address}"))
+}
+
+/// The parts, and how they belong together.
+fn tree(source: &ContentSource<'_>, token: &str, templates: &mut Templates) -> Result<Entity, ContentError> {
+    let extras = &source.extras;
+    let boundary = |level: &str| format!("{}{level}{token}", mime::BOUNDARY_PREFIX);
+    let html_name = extras.html_name.unwrap_or("html");
+    let html = source.html.map(|html| html_template(html_name, html, extras, templates)).transpose()?;
+    let text = match (source.text, &html) {
+        (Some(text), _) => Some((
+            extras.text_name.unwrap_or("text"),
+            templates.flatten(extras.text_name.unwrap_or("text"), text)?,
+        )),
+        (None, Some(html)) => Some((html_name, markup::text(html_name, html)?)),
+        (None, None) => return Err(ContentError::NoPart),
+    };
+    let mut alternatives = Vec::new();
+    if let Some((name, text)) = text {
+        alternatives.push(Entity::Text(Part::new("plain", templates.add("text", name, &text, Form::Text)?)));
+    }
+    if let Some(mut html) = html {
+        let images =
+            images(&mut html, &extras.images, html_name, &format!(".{token}@{}", source.message_id_domain))?;
+        let part = Part::new("html", templates.add(template::HTML, html_name, &html, Form::Html)?);
+        let mut related = vec![Entity::Text(part)];
+        related.extend(images);
+        // The type of what the images belong to (RFC 2387 §3.1).
+        alternatives.push(Entity::multi("related; type=\"text/html\"", boundary("r."), related));
+    } else if let Some(image) = extras.images.first() {
+        return Err(ContentError::Image {
+            name: image.name.clone(),
+            reason: "there is no HTML to show it in",
+        });
+    }
+    if extras.calendar.is_some() {
+        alternatives.push(Entity::Invite { attached: false });
+    }
+    let mut mixed = vec![Entity::multi("alternative", boundary(""), alternatives)];
+    for attachment in &extras.attachments {
+        mixed.push(attached(attachment, source.columns, templates)?);
+    }
+    if extras.calendar.is_some() {
+        mixed.push(Entity::Invite { attached: true });
+    }
+    Ok(Entity::multi("mixed", boundary("m."), mixed))
+}
+
+/// The HTML template with its files put in, as HTML, with its CSS where it is wanted.
+fn html_template(
+    name: &str,
+    html: &str,
+    extras: &Extras<'_>,
+    templates: &Templates,
+) -> Result<Flat, ContentError> {
+    let mut flat = templates.flatten(name, html)?;
+    if extras.mjml {
+        flat = markup::mjml(name, &flat, extras.folder)?;
+    }
+    if extras.inline_css {
+        flat = markup::inline_css(name, &flat)?;
+    }
+    Ok(flat)
+}
+
+/// Gives each `cid:name` its Content-ID, and the images as parts.
+fn images(
+    html: &mut Flat,
+    images: &[Image],
+    template: &str,
+    id_end: &str,
+) -> Result<Vec<Entity>, ContentError> {
+    let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let refuse = |name: &str, reason| Err(ContentError::Image { name: name.to_owned(), reason });
+    let mut shown = vec![false; images.len()];
+    for at in 0..html.pieces.len() {
+        let before_tag = matches!(html.pieces.get(at + 1), Some(Piece::Tag(_)));
+        let Piece::Text(text) = &mut html.pieces[at] else { continue };
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        while let Some(found) = rest.find("cid:") {
+            let (before, after) = rest.split_at(found + 4);
+            out.push_str(before);
+            rest = after;
+            if !before[..found].ends_with(['"', '\'', '(', '=']) {
+                continue;
+            }
+            let name = &after[..after.find(|c| !in_name(c)).unwrap_or(after.len())];
+            if name.len() == after.len() && before_tag {
+                return refuse(template, "the name after cid: must be written out");
+            }
+            match images.iter().position(|image| image.name == name) {
+                Some(index) => shown[index] = true,
+                None => return refuse(name, "the HTML shows it and [images] does not have it"),
+            }
+            out.push_str(name);
+            out.push_str(id_end);
+            rest = &after[name.len()..];
+        }
+        out.push_str(rest);
+        *text = out;
+    }
+    let mut parts = Vec::with_capacity(images.len());
+    for (image, shown) in images.iter().zip(shown) {
+        if image.name.is_empty() || !image.name.chars().all(in_name) {
+            return refuse(&image.name, "an image's name is letters, digits, - and _");
+        }
+        if !shown {
+            return refuse(
+                &image.name,
+                "nothing in the HTML shows it; write src=\"cid:NAME\", or take it out",
+            );
+        }
+        let kind = entity::kind_of(&image.file_name);
+        if !kind.starts_with("image/") {
+            return refuse(&image.name, "its file is no image by its name (.png, .jpg, .gif, .webp, .svg)");
+        }
+        let id = format!("{}{id_end}", image.name);
+        parts.push(Entity::file(kind, entity::last(&image.file_name), Some(&id), &image.octets));
+    }
+    Ok(parts)
+}
+
+fn attached(
+    attachment: &Attachment<'_>,
+    columns: &[String],
+    templates: &mut Templates,
+) -> Result<Entity, ContentError> {
+    if let Some(kind) = attachment.kind.filter(|kind| !is_kind(kind)) {
+        return Err(ContentError::Attachment(format!("`{kind}` is no media type, like application/pdf")));
+    }
+    match &attachment.from {
+        AttachmentFrom::File { file_name, octets } => {
+            let kind = attachment.kind.unwrap_or_else(|| entity::kind_of(file_name));
+            Ok(Entity::file(kind, attachment.name.unwrap_or(entity::last(file_name)), None, octets))
+        }
+        AttachmentFrom::Row { variable, folder, max } => {
+            let Some(column) = columns.iter().position(|column| column == variable) else {
+                return Err(ContentError::Attachment(format!(
+                    "there is no column {variable}; the list has: {}",
+                    columns.join(", ")
+                )));
+            };
+            let title = format!("name of the attachment of column {variable}");
+            Ok(Entity::RowFile(RowFile {
+                variable: (*variable).to_owned(),
+                column,
+                folder: folder.clone(),
+                max: *max,
+                name: attachment.name.map(|name| templates.value(&title, name)).transpose()?,
+                kind: attachment.kind.map(str::to_owned),
+            }))
+        }
+    }
+}
+
+fn invite_of(
+    calendar: &Calendar<'_>,
+    source: &ContentSource<'_>,
+    token: &str,
+    templates: &mut Templates,
+) -> Result<Invite, ContentError> {
+    let (display, from) = headers::parse_mailbox("from", source.from)?;
+    let organizer = Organizer {
+        name: &String::from_utf8_lossy(&display),
+        address: &format!("{}@{}", from.local(), from.domain().as_str()),
+    };
+    let date = jiff::Timestamp::try_from(source.date).map_err(|_| ContentError::Date)?;
+    let stamp = calendar::stamp(date).ok_or(ContentError::Date)?;
+    let uid_end = format!(".{token}@{}", source.message_id_domain);
+    Invite::compile(calendar, &organizer, &stamp, uid_end, &source.extras.region, templates)
 }
 
 /// As RFC 5322 §3.3 writes it, in UTC.
@@ -380,6 +589,7 @@ mod tests {
             run_token: "k3f9",
             date: UNIX_EPOCH + std::time::Duration::from_secs(1_795_316_400),
             message_id_domain: domain,
+            extras: Extras::default(),
         }
     }
 
@@ -447,9 +657,10 @@ mod tests {
         for (template, simple) in [
             ("a { b } {{ name }}{{name|upper|trim}}\n}} {{ note|default('x') }} {{ email }}", true),
             ("{{ name|title|urlencode }}{{ name | safe }}", true),
-            ("{{- name }}", false),
-            ("{{ name -}}", false),
-            ("{{ name }} {# note #}", false),
+            ("{{- name }} {{ name -}} {{ name }} {# note #}", true),
+            ("{{ name|date('long', locale='de') }}{{ id|number(2) }}{{ note|currency(\"EUR\") }}", true),
+            ("{{ name|default('2026-01-01')|date(format='%d.%m.') }}", true),
+            ("{{ note|currency(id) }}", false),
             ("{% if name %}a{% endif %}", false),
             ("{{{ name }}}", false),
             ("{{ name.first }}", false),
@@ -457,13 +668,37 @@ mod tests {
             ("{{ name|length }}", false),
             ("{{ name|default(id) }}", false),
         ] {
-            let mut templates = Templates::new(&columns, false, true);
-            let compiled = templates.add("text", template, Form::Text);
+            let mut templates = Templates::new(&columns, false, None, &Region::default());
+            let flat = templates.flatten("text", template).unwrap();
+            let compiled = templates.add("text", "text", &flat, Form::Text);
             match compiled {
                 Ok(compiled) => assert_eq!(compiled.segments.is_some(), simple, "{template}"),
                 Err(_) => assert!(!simple, "{template}"),
             }
         }
+    }
+
+    #[test]
+    fn layouts_and_partials_do_not_run_minijinja() {
+        let temporary = tempfile::tempdir().unwrap();
+        std::fs::write(
+            temporary.path().join("l.html"),
+            "<style>p{color:red}</style>{% block b %}{% endblock %}",
+        )
+        .unwrap();
+        std::fs::write(temporary.path().join("p.html"), "<p>{{ note|default('x') }}</p>").unwrap();
+        let folder = Folder::open(temporary.path()).unwrap();
+        let (columns, domain, none) = (columns(), Domain::parse("sender.test").unwrap(), BTreeMap::new());
+        let source = ContentSource {
+            text: None,
+            html: Some("{% extends 'l.html' %}{% block b %}{{ name }}{% include 'p.html' %}{% endblock %}"),
+            extras: Extras { folder: Some(&folder), inline_css: true, ..Extras::default() },
+            ..source(&columns, &domain, &none)
+        };
+        let content = Content::compile(&source, Vec::new()).unwrap();
+        assert!(content.templates.are_simple());
+        let message = rendered(&content, &["Ann", "7", ""]);
+        assert!(message.contains("Ann<p style=\"color: red;\">x</p>"), "{message}");
     }
 
     /// Literals and expressions that sit next to each other in odd ways.
@@ -476,6 +711,8 @@ mod tests {
             Just("{{ note|lower }}".to_owned()),
             Just("{{ name|urlencode }}".to_owned()),
             Just("{{ note|safe }}".to_owned()),
+            Just("{{- id|number(2) -}}".to_owned()),
+            Just("{{ id|currency('EUR', locale=\"de\") }}{# note #}".to_owned()),
             Just("{{ email }}".to_owned()),
             Just("\n".to_owned()),
             Just("\r\n".to_owned()),
@@ -503,17 +740,15 @@ mod tests {
         #[test]
         fn both_ways_give_the_same_octets(
             text in template(), html in template(), subject in template(),
-            name in field(), id in "[\\PC\r\n]{0,20}", note in field(),
+            name in field(), id in "-?[0-9]{1,9}(\\.[0-9]{1,4})?", note in field(),
         ) {
             let (columns, domain, none) = (columns(), Domain::parse("sender.test").unwrap(), BTreeMap::new());
             let source = ContentSource {
                 text: Some(&text), html: Some(&html), subject: &subject, ..source(&columns, &domain, &none)
             };
             let fast = Content::compile(&source, Vec::new()).unwrap();
-            for part in &fast.parts {
-                prop_assert!(part.is_simple());
-            }
-            let templates = Templates::new(&columns, true, false);
+            prop_assert!(fast.templates.are_simple());
+            let templates = Templates::new(&columns, true, None, &Region::default()).slow();
             let engine = Content::compile_with(&source, Vec::new(), templates).unwrap();
             let fields = [name.as_str(), &id, &note];
             prop_assert_eq!(rendered(&fast, &fields), rendered(&engine, &fields));

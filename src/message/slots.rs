@@ -7,7 +7,9 @@
 
 use std::borrow::Cow;
 
-use super::Merge;
+use super::filters::Format;
+use super::pieces::Origin;
+use super::{Merge, RenderError};
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub(super) enum Source {
 }
 
 /// What minijinja's filter of the same name does to a string; `Default` also replaces an empty one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Filter {
     Upper,
     Lower,
@@ -25,6 +27,8 @@ pub(super) enum Filter {
     Trim,
     UrlEncode,
     Default(String),
+    /// A date, a number or money.
+    Format(Box<Format>),
 }
 
 /// What becomes of the filtered value.
@@ -38,11 +42,23 @@ pub(super) enum Form {
     Header,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Slot {
     pub source: Source,
     pub filters: Vec<Filter>,
     pub form: Form,
+    /// Where it stands first: a filter may refuse a value.
+    pub origin: Origin,
+}
+
+impl Slot {
+    fn refused(&self, reason: String) -> RenderError {
+        RenderError::Template { template: self.origin.file.to_string(), line: self.origin.line, reason }
+    }
+
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.source == other.source && self.form == other.form && self.filters == other.filters
+    }
 }
 
 /// What a body must know of a value before it copies it.
@@ -72,7 +88,20 @@ impl Values {
     }
 
     /// Fills in every slot for one recipient.
-    pub fn fill(&mut self, slots: &[Slot], merge: &Merge<'_>) {
+    ///
+    /// # Errors
+    /// A value that its filter refuses.
+    pub fn fill(&mut self, slots: &[Slot], merge: &Merge<'_>) -> Result<(), RenderError> {
+        self.fill_but(slots, merge, |_, refused| Err(refused))
+    }
+
+    /// The same, where `refused` decides what becomes of a slot whose filter refuses the value.
+    pub fn fill_but(
+        &mut self,
+        slots: &[Slot],
+        merge: &Merge<'_>,
+        mut refused: impl FnMut(usize, RenderError) -> Result<(), RenderError>,
+    ) -> Result<(), RenderError> {
         let Self { bytes, ends, address } = self;
         address.clear();
         address.push_str(merge.address.local());
@@ -80,12 +109,24 @@ impl Values {
         address.push_str(merge.address.domain());
         bytes.clear();
         ends.clear();
-        for slot in slots {
-            let text = lines_normal(raw(slot.source, merge, address));
-            let text = slot.filters.iter().fold(text, |text, filter| filter.apply(text));
+        for (index, slot) in slots.iter().enumerate() {
+            let mut text = lines_normal(raw(slot.source, merge, address));
+            for filter in &slot.filters {
+                text = match filter {
+                    Filter::Format(format) => match format.apply(&text) {
+                        Ok(text) => text.into(),
+                        Err(reason) => {
+                            refused(index, slot.refused(reason))?;
+                            break;
+                        }
+                    },
+                    other => other.apply(text),
+                };
+            }
             let shape = push(&text, slot.form, bytes);
             ends.push((bytes.len(), shape));
         }
+        Ok(())
     }
 }
 
@@ -167,12 +208,12 @@ impl Filter {
             },
             Self::UrlEncode => url_encode(&text).into(),
             Self::Default(other) if text.is_empty() => other.clone().into(),
-            Self::Default(_) => text,
+            Self::Default(_) | Self::Format(_) => text,
         }
     }
 }
 
-fn title(text: &str) -> String {
+pub(super) fn title(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut first = true;
     for character in text.chars() {

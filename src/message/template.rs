@@ -1,24 +1,33 @@
 //! Templates: minijinja, and the ones so simple that a message need not run it.
 //!
-//! A template of literal text and `{{ column }}`, with filters from a short list, becomes a list of
-//! literals and slots; whatever else, down to a `-` for blanks, is left to minijinja. The scanner gives up
-//! early rather than guess, and each template it took is rendered both ways with probing values before it
-//! is trusted. Templates are read from memory only. Knows nothing of MIME.
+//! Partials and layouts are put in first ([`flatten`]). A template of literal text and `{{ column }}`, with
+//! filters from a short list, becomes a list of literals and slots; whatever else is left to minijinja. Each
+//! template the scanner took is rendered both ways with probing values before it is trusted. Files are read
+//! from the campaign's folder only. Knows nothing of MIME.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use minijinja::value::{Object, Rest, Value};
+use minijinja::value::{Kwargs, Object, Rest, Value};
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
-use super::slots::{self, Filter, Form, Slot, Source, Values};
-use super::{ContentError, Merge, RenderError};
+use super::expression::{self, Names};
+use super::filters::{self, Arguments, Format, Region};
+use super::flatten::{self, Flat};
+use super::folder::Folder;
+use super::pieces::{Kind, Piece, Source as Whole};
+use super::slots::{self, Form, Slot, Source, Values};
+use super::{ContentError, Merge, RenderError, Scratch};
 use crate::address::AddressRef;
 use crate::envelope::RecipientId;
 
 /// One compiled template.
 #[derive(Debug)]
 pub(super) struct Template {
+    /// What errors call it: its file, or what it makes.
     pub name: String,
+    /// In the engine.
+    key: String,
     /// `None`: minijinja renders it.
     pub segments: Option<Vec<Segment>>,
 }
@@ -32,6 +41,10 @@ pub(super) enum Segment {
 /// All templates of a campaign and what they ask of a recipient.
 pub(super) struct Templates {
     environment: Environment<'static>,
+    folder: Option<Folder>,
+    region: Region,
+    /// Of each template in the engine, where its tags were written.
+    wholes: HashMap<String, Whole>,
     /// Variable names and where their values come from; columns first.
     variables: Arc<[(String, Source)]>,
     /// For each variable: whether minijinja needs it.
@@ -42,22 +55,7 @@ pub(super) struct Templates {
 }
 
 impl Templates {
-    /// `fast` off leaves everything to minijinja: the other half of the comparison in tests.
-    pub fn new(columns: &[String], strict: bool, fast: bool) -> Self {
-        let mut environment = Environment::new();
-        environment.set_keep_trailing_newline(true);
-        environment.set_auto_escape_callback(|name| match name {
-            "html" => AutoEscape::Html,
-            _ => AutoEscape::None,
-        });
-        environment.set_undefined_behavior(if strict {
-            UndefinedBehavior::Strict
-        } else {
-            UndefinedBehavior::Lenient
-        });
-        environment.add_filter("default", default);
-        environment.add_filter("d", default);
-        environment.add_filter("urlencode", |text: String| slots::url_encode(&text));
+    pub fn new(columns: &[String], strict: bool, folder: Option<&Folder>, region: &Region) -> Self {
         let mut variables: Vec<(String, Source)> =
             columns.iter().enumerate().map(|(i, name)| (name.clone(), Source::Column(i))).collect();
         for name in ["address", "email"] {
@@ -65,40 +63,102 @@ impl Templates {
                 variables.push((name.to_owned(), Source::Address));
             }
         }
-        let used = vec![false; variables.len()];
-        Self { environment, variables: variables.into(), used, slots: Vec::new(), fast, strict }
+        Self {
+            environment: environment(strict, folder, region),
+            folder: folder.cloned(),
+            region: region.clone(),
+            wholes: HashMap::new(),
+            used: vec![false; variables.len()],
+            variables: variables.into(),
+            slots: Vec::new(),
+            fast: true,
+            strict,
+        }
     }
 
-    /// Compiles `source` under `name`, which errors then give; values take the given form.
+    /// Leaves everything to minijinja: the other half of the comparison in tests.
+    #[cfg(test)]
+    pub fn slow(self) -> Self {
+        Self { fast: false, ..self }
+    }
+
+    /// Whether no template needs minijinja.
+    #[cfg(test)]
+    pub fn are_simple(&self) -> bool {
+        self.used.iter().all(|used| !used)
+    }
+
+    /// Puts in what the text `source`, called `name`, pulls in.
+    ///
+    /// # Errors
+    /// A file that is not there, or not in the folder.
+    pub fn flatten(&self, name: &str, source: &str) -> Result<Flat, ContentError> {
+        flatten::flatten(self.folder.as_ref(), name, source)
+    }
+
+    /// Compiles a header or another short text; values stay as they are.
+    ///
+    /// # Errors
+    /// As [`Templates::add`].
+    pub fn value(&mut self, name: &str, source: &str) -> Result<Template, ContentError> {
+        let flat = self.flatten(name, source)?;
+        self.add(name, name, &flat, Form::Header)
+    }
+
+    /// Compiles a template under `key`, called `name` in errors; values take the given form.
     /// A body's template that does not end with a line end is given one.
     ///
     /// # Errors
     /// Syntax, and with `strict` a variable that is no column, with the line.
-    pub fn add(&mut self, name: &str, source: &str, form: Form) -> Result<Template, ContentError> {
-        let mut source = slots::lines_normal(source).into_owned();
-        if form != Form::Header && !source.ends_with('\n') {
-            source.push('\n');
+    pub fn add(&mut self, key: &str, name: &str, flat: &Flat, form: Form) -> Result<Template, ContentError> {
+        let mut pieces = flat.pieces.clone();
+        // What ends in a block tag is given its line end when it is known what the block says.
+        let ended = match pieces.last() {
+            Some(Piece::Text(text)) => text.ends_with('\n'),
+            Some(Piece::Tag(tag)) => tag.kind == Kind::Block,
+            None => false,
+        };
+        if form != Form::Header && !ended {
+            super::pieces::push_text(&mut pieces, "\n");
         }
+        let mut template = Template { name: name.to_owned(), key: key.to_owned(), segments: None };
+        let whole = Whole::of(&pieces);
+        let text = whole.text.clone();
+        self.wholes.insert(key.to_owned(), whole);
         self.environment
-            .add_template_owned(name.to_owned(), source.clone())
-            .map_err(|error| content_error(name, &error))?;
-        let mut template = Template { name: name.to_owned(), segments: None };
-        if self.fast {
+            .add_template_owned(key.to_owned(), text)
+            .map_err(|error| self.content_error(&template, &error))?;
+        if self.fast && flat.unresolved.is_none() {
             let before = self.slots.len();
-            template.segments = self.scan(&source, form);
+            template.segments = self.scan(&pieces, form);
             if template.segments.is_some() && !self.agrees(&template) {
                 self.slots.truncate(before);
                 template.segments = None;
             }
         }
         if template.segments.is_none() {
-            self.leave_to_engine(name)?;
+            self.leave_to_engine(&template)?;
         }
         Ok(template)
     }
 
     pub fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    /// What a short text says to this recipient, in `scratch.text`; line ends are LF.
+    pub fn text(
+        &self,
+        template: &Template,
+        merge: &Merge<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), RenderError> {
+        scratch.text.clear();
+        match template.segments {
+            Some(_) => template.write(&scratch.values, &mut scratch.text),
+            None => self.run(template, merge, &scratch.values.address, &mut scratch.text)?,
+        }
+        Ok(())
     }
 
     /// Runs minijinja; what it gives is appended to `out`, with LF or CRLF as the template has them.
@@ -109,16 +169,15 @@ impl Templates {
         address: &str,
         out: &mut Vec<u8>,
     ) -> Result<(), RenderError> {
-        self.run_engine(&template.name, merge, address, out).map_err(|error| RenderError::Template {
-            template: error.name().unwrap_or(&template.name).to_owned(),
-            line: error.line().unwrap_or(1),
-            reason: reason(&error),
+        self.run_engine(&template.key, merge, address, out).map_err(|error| {
+            let (template, line, reason) = self.told(template, &error);
+            RenderError::Template { template, line, reason }
         })
     }
 
     fn run_engine(
         &self,
-        name: &str,
+        key: &str,
         merge: &Merge<'_>,
         address: &str,
         out: &mut Vec<u8>,
@@ -128,64 +187,76 @@ impl Templates {
             false => Value::UNDEFINED,
         });
         let row = Row { variables: Arc::clone(&self.variables), values: values.collect() };
-        self.environment.get_template(name)?.render_captured_to(Value::from_object(row), out)?;
+        self.environment.get_template(key)?.render_captured_to(Value::from_object(row), out)?;
         Ok(())
     }
 
     /// Marks the variables it needs, and finds unknown ones now rather than at the first recipient.
-    fn leave_to_engine(&mut self, name: &str) -> Result<(), ContentError> {
-        let template = self.environment.get_template(name).map_err(|error| content_error(name, &error))?;
-        let named = template.undeclared_variables(false);
+    fn leave_to_engine(&mut self, template: &Template) -> Result<(), ContentError> {
+        let compiled = self
+            .environment
+            .get_template(&template.key)
+            .map_err(|error| self.content_error(template, &error))?;
+        let named = compiled.undeclared_variables(false);
+        // Files that are loaded while it runs may name any.
+        let loads = ["{% import", "{% from", "{% include", "{% extends"];
+        let whole = &self.wholes[&template.key].text;
+        let all = loads.iter().any(|tag| whole.contains(tag))
+            || whole.contains("{%import")
+            || whole.contains("{%from");
         for (variable, used) in self.variables.iter().zip(&mut self.used) {
-            *used |= named.contains(&variable.0);
+            *used |= all || named.contains(&variable.0);
         }
-        if self.strict {
-            // Only unknown names count here: a filter may rightly refuse the probe's values.
-            let mut out = Vec::new();
-            match with_probe("7", self.variables.len(), |merge, address| {
-                self.run_engine(name, merge, address, &mut out)
-            }) {
-                Err(error) if error.kind() == ErrorKind::UndefinedError => {
-                    let mut unknown: Vec<&str> = named
-                        .iter()
-                        .map(String::as_str)
-                        .filter(|named| !self.variables.iter().any(|(known, _)| known == named))
-                        .collect();
-                    unknown.sort_unstable();
-                    if unknown.is_empty() {
-                        return Err(content_error(name, &error));
-                    }
-                    let columns: Vec<&str> = self.variables.iter().map(|(name, _)| name.as_str()).collect();
-                    return Err(ContentError::Template {
-                        template: name.to_owned(),
-                        line: error.line().unwrap_or(1),
-                        reason: format!(
-                            "unknown variable {}; the list has: {}",
-                            unknown.join(", "),
-                            columns.join(", ")
-                        ),
-                    });
+        // Only unknown names and files count here: a filter may rightly refuse the probe's values.
+        let mut out = Vec::new();
+        let probed = with_probe("7", self.variables.len(), |merge, address| {
+            self.run_engine(&template.key, merge, address, &mut out)
+        });
+        let Err(error) = probed else { return Ok(()) };
+        match innermost(&error).kind() {
+            ErrorKind::TemplateNotFound => Err(self.content_error(template, &error)),
+            ErrorKind::UndefinedError if self.strict => {
+                let mut unknown: Vec<&str> = named
+                    .iter()
+                    .map(String::as_str)
+                    .filter(|named| !self.variables.iter().any(|(known, _)| known == named))
+                    .collect();
+                unknown.sort_unstable();
+                if unknown.is_empty() {
+                    return Err(self.content_error(template, &error));
                 }
-                _ => {}
+                let columns: Vec<&str> = self.variables.iter().map(|(name, _)| name.as_str()).collect();
+                let (template, line, _) = self.told(template, &error);
+                let reason =
+                    format!("unknown variable {}; the list has: {}", unknown.join(", "), columns.join(", "));
+                Err(ContentError::Template { template, line, reason })
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether both ways give the same for values that touch escaping, filters and empty cells.
     fn agrees(&mut self, template: &Template) -> bool {
         let used = std::mem::replace(&mut self.used, vec![true; self.variables.len()]);
-        let agrees = ["", "a<b>&\"'/c d", " \u{e9}\u{df}-x\ty ", "12"].iter().all(|probe| {
+        let probes = ["", "a<b>&\"'/c d", " \u{e9}\u{df}-x\ty ", "12", "-1234567.895", "2026-03-09 18:00"];
+        let agrees = probes.iter().all(|probe| {
             with_probe(probe, self.variables.len(), |merge, address| {
                 let mut engine = Vec::new();
-                if self.run_engine(&template.name, merge, address, &mut engine).is_err() {
-                    return false;
+                let theirs = self.run_engine(&template.key, merge, address, &mut engine);
+                let (mut values, mut refused) = (Values::default(), Vec::new());
+                let filled = values.fill_but(&self.slots, merge, |slot, _| {
+                    refused.push(Segment::Slot(slot));
+                    Ok(())
+                });
+                let segments = template.segments.as_deref().unwrap_or_default();
+                if filled.is_err() || refused.iter().any(|slot| segments.contains(slot)) {
+                    return theirs.is_err();
                 }
-                let mut values = Values::default();
-                values.fill(&self.slots, merge);
                 let mut ours = Vec::new();
                 template.write(&values, &mut ours);
-                String::from_utf8_lossy(&ours).replace("\r\n", "\n") == String::from_utf8_lossy(&engine)
+                theirs.is_ok()
+                    && String::from_utf8_lossy(&ours).replace("\r\n", "\n")
+                        == String::from_utf8_lossy(&engine)
             })
         });
         self.used = used;
@@ -193,71 +264,132 @@ impl Templates {
     }
 
     /// Literals and slots, or `None` where minijinja is needed.
-    fn scan(&mut self, source: &str, form: Form) -> Option<Vec<Segment>> {
-        let mut segments = Vec::new();
-        let mut rest = source;
-        loop {
-            let open = rest
-                .match_indices('{')
-                .find(|(at, _)| matches!(rest.as_bytes().get(at + 1), Some(b'{' | b'%' | b'#')));
-            let Some((at, _)) = open else { break };
-            if at > 0 {
-                segments.push(Segment::Literal(rest[..at].to_owned()));
-            }
-            let expression = rest[at..].strip_prefix("{{")?;
-            let (slot, after) = self.expression(expression, form)?;
-            let index = self.slots.iter().position(|known| *known == slot).unwrap_or_else(|| {
+    fn scan(&mut self, pieces: &[Piece], form: Form) -> Option<Vec<Segment>> {
+        let names = Names { variables: &self.variables, region: &self.region, lenient: !self.strict };
+        let mut segments = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let tag = match piece {
+                Piece::Text(text) => {
+                    segments.push(Segment::Literal(text.clone()));
+                    continue;
+                }
+                Piece::Tag(tag) if tag.kind == Kind::Output => tag,
+                Piece::Tag(_) => return None,
+            };
+            let (source, filters, form) = expression::scan(tag.inside(), form, &names)?;
+            let slot = Slot { source, filters, form, origin: tag.origin.clone() };
+            let index = self.slots.iter().position(|known| known.is_same(&slot)).unwrap_or_else(|| {
                 self.slots.push(slot);
                 self.slots.len() - 1
             });
             segments.push(Segment::Slot(index));
-            rest = after;
-        }
-        if !rest.is_empty() {
-            segments.push(Segment::Literal(rest.to_owned()));
         }
         Some(segments)
     }
 
-    /// `name | filter | default("text") }}`; gives what follows.
-    fn expression<'s>(&self, text: &'s str, mut form: Form) -> Option<(Slot, &'s str)> {
-        let (name, mut rest) = word(text)?;
-        if matches!(
-            name,
-            "true" | "false" | "none" | "True" | "False" | "None" | "not" | "loop" | "self" | "super"
-        ) {
-            return None;
-        }
-        let source = self.variables.iter().find(|(known, _)| known == name)?.1;
-        let mut filters = Vec::new();
-        loop {
-            rest = rest.trim_start_matches([' ', '\t', '\n']);
-            if let Some(after) = rest.strip_prefix("}}") {
-                return Some((Slot { source, filters, form }, after));
-            }
-            let (filter, after) = word(rest.strip_prefix('|')?)?;
-            rest = after;
-            filters.push(match filter {
-                "upper" => Filter::Upper,
-                "lower" => Filter::Lower,
-                "title" => Filter::Title,
-                "trim" => Filter::Trim,
-                "urlencode" => Filter::UrlEncode,
-                "default" | "d" => {
-                    let (text, after) = argument(rest)?;
-                    rest = after;
-                    Filter::Default(text.to_owned())
-                }
-                "safe" => {
-                    let rest = rest.trim_start_matches([' ', '\t', '\n']);
-                    let after = rest.strip_prefix("}}")?;
-                    form = if form == Form::Html { Form::Text } else { form };
-                    return Some((Slot { source, filters, form }, after));
-                }
-                _ => return None,
-            });
+    /// File, line and reason of an error, as a person knows them.
+    fn told(&self, template: &Template, error: &minijinja::Error) -> (String, usize, String) {
+        let error = innermost(error);
+        let name = error.name().unwrap_or(&template.key);
+        let line = error.line().unwrap_or(1);
+        let reason = match error.detail() {
+            Some(detail) => format!("{}: {detail}", error.kind()),
+            None => error.kind().to_string(),
+        };
+        let at = error.range().map(|range| range.start);
+        match self.wholes.get(name) {
+            Some(whole) => match whole.origin(line, at) {
+                Some(origin) => (origin.file.to_string(), origin.line, reason),
+                None => (template.name.clone(), line, reason),
+            },
+            None => (file_of(name).to_owned(), line, reason),
         }
     }
+
+    fn content_error(&self, template: &Template, error: &minijinja::Error) -> ContentError {
+        let (template, line, reason) = self.told(template, error);
+        ContentError::Template { template, line, reason }
+    }
+}
+
+/// The key of the HTML part; files it loads are `html/…`, and escaped like it.
+pub(super) const HTML: &str = "html";
+const OTHER: &str = "text";
+
+fn file_of(key: &str) -> &str {
+    key.split_once('/').map_or(key, |(_, file)| file)
+}
+
+fn environment(strict: bool, folder: Option<&Folder>, region: &Region) -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_debug(true);
+    environment.set_keep_trailing_newline(true);
+    let is_html = |key: &str| key.split('/').next() == Some(HTML);
+    environment
+        .set_auto_escape_callback(move |key| if is_html(key) { AutoEscape::Html } else { AutoEscape::None });
+    environment.set_undefined_behavior(if strict {
+        UndefinedBehavior::Strict
+    } else {
+        UndefinedBehavior::Lenient
+    });
+    environment.set_path_join_callback(move |name, parent| {
+        format!("{}/{name}", if is_html(parent) { HTML } else { OTHER }).into()
+    });
+    if let Some(folder) = folder.cloned() {
+        environment.set_loader(move |key| match folder.template(file_of(key)) {
+            Ok(text) => Ok(Some(slots::lines_normal(&text).into_owned())),
+            Err(super::folder::FolderError::Missing(_)) => Ok(None),
+            Err(error) => Err(minijinja::Error::new(ErrorKind::TemplateNotFound, error.to_string())),
+        });
+    }
+    environment.add_filter("default", default);
+    environment.add_filter("d", default);
+    environment.add_filter("urlencode", |text: String| slots::url_encode(&text));
+    environment.add_filter("title", |text: String| slots::title(&text));
+    for name in filters::NAMES {
+        let region = region.clone();
+        environment.add_filter(name, move |value: &Value, arguments: Rest<Value>| {
+            format(name, value, &arguments, &region, !strict)
+        });
+    }
+    environment
+}
+
+/// A filter of [`filters`] as minijinja calls it.
+fn format(
+    name: &str,
+    value: &Value,
+    given: &[Value],
+    region: &Region,
+    lenient: bool,
+) -> Result<String, minijinja::Error> {
+    let refuse = |reason: String| minijinja::Error::new(ErrorKind::InvalidOperation, reason);
+    if value.is_undefined() && !lenient {
+        return Err(ErrorKind::UndefinedError.into());
+    }
+    let mut arguments = Arguments::default();
+    for value in given {
+        if value.is_kwargs() {
+            let named = Kwargs::try_from(value.clone())?;
+            for key in named.args() {
+                let value: Value = named.get(key)?;
+                arguments.named.push((key.to_owned(), value.to_string()));
+            }
+        } else {
+            arguments.plain.push(value.to_string());
+        }
+    }
+    let format = Format::new(name, &arguments, region, lenient).map_err(refuse)?;
+    format.apply(&value.to_string()).map_err(refuse)
+}
+
+/// The error that caused the others.
+fn innermost(error: &minijinja::Error) -> &minijinja::Error {
+    let mut found = error;
+    while let Some(cause) = std::error::Error::source(found).and_then(|cause| cause.downcast_ref()) {
+        found = cause;
+    }
+    found
 }
 
 impl Template {
@@ -270,22 +402,6 @@ impl Template {
             }
         }
     }
-}
-
-/// An identifier after blanks, and what follows.
-fn word(text: &str) -> Option<(&str, &str)> {
-    let text = text.trim_start_matches([' ', '\t', '\n']);
-    let end = text.bytes().position(|b| !(b.is_ascii_alphanumeric() || b == b'_')).unwrap_or(text.len());
-    (end > 0 && !text.as_bytes()[0].is_ascii_digit()).then(|| text.split_at(end))
-}
-
-/// `("text")` without escapes, and what follows.
-fn argument(text: &str) -> Option<(&str, &str)> {
-    let text = text.strip_prefix('(')?;
-    let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-    let (inner, after) = text[1..].split_once(quote)?;
-    (!inner.contains(['\\', '\n'])).then_some(())?;
-    Some((inner, after.strip_prefix(')')?))
 }
 
 /// As minijinja's, but an empty cell is a missing one: a list has no other way to say so.
@@ -319,19 +435,4 @@ fn with_probe<T>(probe: &str, fields: usize, mut call: impl FnMut(&Merge<'_>, &s
     let fields = vec![probe; fields];
     let merge = Merge { recipient: RecipientId::new(0, 0), address: &address, fields: &fields };
     call(&merge, "probe@probe.test")
-}
-
-fn content_error(name: &str, error: &minijinja::Error) -> ContentError {
-    ContentError::Template {
-        template: error.name().unwrap_or(name).to_owned(),
-        line: error.line().unwrap_or(1),
-        reason: reason(error),
-    }
-}
-
-fn reason(error: &minijinja::Error) -> String {
-    match error.detail() {
-        Some(detail) => format!("{}: {detail}", error.kind()),
-        None => error.kind().to_string(),
-    }
 }

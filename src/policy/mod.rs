@@ -14,8 +14,8 @@
 //! ```
 //!
 //! [`Policy`] is what paths, feedback, the scheduler and people ask. Behind it is one lock, under which
-//! nobody waits for an inbox, a disk or a peer. A message is held up by its own path's gate, and that asks
-//! policy only where a warm-up's cap has to be counted.
+//! nobody waits for an inbox, a disk, a peer or a gate. A message is held up by its own path's gate, and that
+//! asks policy only where a warm-up's cap has to be counted.
 
 pub mod breaker;
 pub mod calendar;

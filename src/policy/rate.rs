@@ -1,7 +1,7 @@
 //! The adaptive rate: how many messages a second one path (or sending domain at a provider) may send now.
 //!
 //! Pure over `now`; it paces nothing itself. Free until the first signal. A signal is answered once per
-//! [`REACTION`], with `A` = messages taken in the last minute, as a rate (a saturated server takes its own
+//! `REACTION`, with `A` = messages taken in the last minute, as a rate (a saturated server takes its own
 //! limit, whatever it is asked, so `A` *is* the limit of one that counts by the minute or less):
 //!
 //! ```text

@@ -273,8 +273,11 @@ impl Gate {
 
     /// Which limit keeps those who pass from being more, and until when the next may not; what has passed
     /// since a denial a moment ago does not mean that the limit no longer binds.
+    ///
+    /// Waits for nobody: a meter that is asked under the gate may wait for a lock that the asker holds. Of a
+    /// gate that is being passed at this very moment nothing is said.
     pub fn binding(&self, now: Instant) -> Option<(Limit, Instant)> {
-        let denied = self.state.lock().expect("no panic while the meters are held").denied;
+        let denied = self.state.try_lock().ok()?.denied;
         denied.filter(|(_, until)| *until + BINDS_STILL > now)
     }
 }
@@ -367,6 +370,26 @@ mod tests {
         assert_eq!((gate.closed(), limit()), (None, Some(Limit::Path)));
         tokio::time::sleep(Duration::from_millis(1_100)).await;
         assert_eq!(limit(), None, "nobody was denied for a second");
+    }
+
+    /// Asks about the gate that it is asked for, as an explanation may while a cap is taken.
+    #[derive(Debug, Default)]
+    struct Curious(std::sync::OnceLock<std::sync::Weak<Gate>>);
+
+    impl Meter for Curious {
+        fn take(&self) -> Result<(), Instant> {
+            let gate = self.0.get().and_then(std::sync::Weak::upgrade).unwrap();
+            assert_eq!(gate.binding(Instant::now()), None);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whoever_asks_what_binds_never_waits_for_a_gate() {
+        let curious = Arc::new(Curious::default());
+        let gate = Arc::new(Gate::new([(Limit::WarmUp, curious.clone() as Arc<dyn Meter>)]));
+        curious.0.set(Arc::downgrade(&gate)).unwrap();
+        gate.pass().unwrap();
     }
 
     #[tokio::test(start_paused = true)]

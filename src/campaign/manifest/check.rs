@@ -5,28 +5,7 @@ use std::path::Path;
 use super::{FILE, Manifest};
 use crate::address::Address;
 use crate::config::fault::Fault;
-
-/// Header fields that the engine writes itself.
-const OWN_HEADERS: [&str; 18] = [
-    "from",
-    "to",
-    "cc",
-    "bcc",
-    "reply-to",
-    "subject",
-    "date",
-    "message-id",
-    "mime-version",
-    "content-type",
-    "content-transfer-encoding",
-    "dkim-signature",
-    "return-path",
-    "received",
-    "list-id",
-    "list-unsubscribe",
-    "list-unsubscribe-post",
-    "content-disposition",
-];
+use crate::message::{self, Folder, FolderError, Region};
 
 /// A mistake, at the value that `keys` lead to.
 pub(super) struct Mistake {
@@ -52,6 +31,9 @@ pub(super) fn values(manifest: &Manifest) -> Result<(), Mistake> {
     sender(manifest)?;
     message(manifest)?;
     headers(manifest)?;
+    region(manifest)?;
+    attachments(manifest)?;
+    calendar(manifest)?;
     list(manifest)?;
     keys(manifest)?;
     retry(manifest)
@@ -140,16 +122,66 @@ fn one_line(what: &str, text: &str, keys: &[&str]) -> Result<(), Mistake> {
 fn headers(manifest: &Manifest) -> Result<(), Mistake> {
     for (field, value) in &manifest.headers {
         let keys = ["headers", field.as_str()];
-        // RFC 5322 §3.6.8: printable ASCII without the colon.
-        if field.is_empty() || !field.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
-            let what = format!("`{field}` is no header field name");
-            return Err(Mistake::new(&keys, what, "use letters, digits and -, without the colon"));
-        }
-        if OWN_HEADERS.contains(&field.to_ascii_lowercase().as_str()) {
-            let what = format!("the header field {field} is made from other keys");
-            return Err(Mistake::new(&keys, what, "remove it here"));
+        if let Err(reason) = message::check_name(field) {
+            let what = format!("`{field}` cannot be a header field here: {reason}");
+            return Err(Mistake::new(&keys, what, "rename or remove it"));
         }
         one_line(field, value, &keys)?;
+    }
+    Ok(())
+}
+
+fn region(manifest: &Manifest) -> Result<(), Mistake> {
+    let refuse = |key, what| Err(Mistake::new(&[key], what, "the default is English and UTC"));
+    if let Err(what) = Region::new(manifest.locale.as_deref(), None) {
+        return refuse("locale", what);
+    }
+    match Region::new(None, manifest.time_zone.as_deref()) {
+        Ok(_) => Ok(()),
+        Err(what) => refuse("time_zone", what),
+    }
+}
+
+fn attachments(manifest: &Manifest) -> Result<(), Mistake> {
+    for (at, attachment) in manifest.attachments.iter().enumerate() {
+        let at = at.to_string();
+        let mistake = |key: &str, what: String, advice: &str| {
+            Err(Mistake::new(&["attachments", &at, key], what, advice))
+        };
+        match (&attachment.file, &attachment.column, &attachment.folder) {
+            (Some(_), None, None) | (None, Some(_), Some(_)) => {}
+            _ => {
+                let what =
+                    "an attachment is a file for all, or a column and the folder of its files".to_owned();
+                return mistake("file", what, "give `file`, or both `column` and `folder`");
+            }
+        }
+        if let Some(kind) = attachment.kind.as_ref().filter(|kind| !message::is_kind(kind)) {
+            return mistake("type", format!("`{kind}` is no media type"), "write it like application/pdf");
+        }
+        if let Some(name) = &attachment.name {
+            one_line("the name", name, &["attachments", &at, "name"])?;
+        }
+    }
+    Ok(())
+}
+
+fn calendar(manifest: &Manifest) -> Result<(), Mistake> {
+    let Some(calendar) = &manifest.calendar else { return Ok(()) };
+    if calendar.end.is_some() && calendar.duration.is_some() {
+        let what = "the event has an end and a duration";
+        return Err(Mistake::new(&["calendar", "duration"], what, "give one of the two"));
+    }
+    if !calendar.start.contains('{')
+        && calendar.start.parse::<jiff::civil::DateTime>().is_err()
+        && calendar.start.parse::<jiff::Timestamp>().is_err()
+    {
+        let what = format!("`{}` is no date", calendar.start);
+        return Err(Mistake::new(
+            &["calendar", "start"],
+            what,
+            "write it like 2026-12-01 18:00 or {{ column }}",
+        ));
     }
     Ok(())
 }
@@ -225,6 +257,30 @@ pub(super) fn is_file(path: &Path, keys: &[&str]) -> Result<(), Mistake> {
             Err(Mistake::new(keys, what, format!("paths are relative to the folder of {FILE}")))
         }
     }
+}
+
+/// A file of the message: inside the campaign's folder, wherever links lead.
+pub(super) fn is_inside(folder: &Folder, path: &Path, keys: &[&str]) -> Result<(), Mistake> {
+    match folder.find(&path.to_string_lossy()) {
+        Ok(_) => Ok(()),
+        Err(FolderError::Outside(path)) => {
+            let what = format!("`{path}` leads out of the campaign's folder");
+            Err(Mistake::new(keys, what, "put the file beside the manifest"))
+        }
+        Err(FolderError::Missing(path)) => {
+            let what = format!("cannot find {path}");
+            Err(Mistake::new(keys, what, format!("paths are relative to the folder of {FILE}")))
+        }
+        Err(error) => Err(Mistake::new(keys, error.to_string(), "name a file")),
+    }
+}
+
+pub(super) fn is_folder(path: &Path, keys: &[&str]) -> Result<(), Mistake> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let what = format!("{} is no folder", path.display());
+    Err(Mistake::new(keys, what, format!("paths are relative to the folder of {FILE}")))
 }
 
 pub(super) fn warnings(manifest: &Manifest) -> Vec<String> {

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `<domain *>` is what holds by default, `<domain x>` a domain of its own, `<domain x.rollup>` of an
-//! <mx-rollup-list> a provider. A `<domain *>` inside a `<virtual-mta>` is what holds for that source.
+//! `<mx-rollup-list>` a provider. A `<domain *>` inside a `<virtual-mta>` is what holds for that source.
 
 mod domains;
 mod parse;
