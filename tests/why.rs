@@ -172,11 +172,16 @@ async fn a_hidden_limit_shows_as_the_adapted_rate() {
         |campaign: &CampaignReport| campaign.bindings.first().is_some_and(|share| share.binding == adapted);
     let campaign = asked.campaign(is_adapted).await;
     let share = &campaign.bindings[0];
-    assert_eq!((share.binding, rule_of(share), &campaign.hold), (adapted, Some("rule rate-host"), &None));
+    assert_eq!((share.binding, rule_of(share), &campaign.hold), (adapted, Some("rule rate-policyd"), &None));
     asked
         .says(
             &["why", "*@p"],
-            &["adapted-path rate:", "rate-host", "just below what the site takes", "a little more is tried"],
+            &[
+                "adapted-path rate:",
+                "rate-policyd",
+                "just below what the site takes",
+                "a little more is tried",
+            ],
         )
         .await;
     asked.stopped().await;
