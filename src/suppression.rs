@@ -8,7 +8,6 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::ops::Deref;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -16,6 +15,7 @@ use hashbrown::HashTable;
 
 use crate::address::{AddressError, AddressRef, Domain, address_key};
 use crate::campaign::segment::Recipient;
+use crate::config::Stamp;
 
 /// Octets of a line that are read; an address is much shorter.
 const LINE_OCTETS_MAX: u64 = 4096;
@@ -81,14 +81,6 @@ struct Watched {
     is_failing: bool,
 }
 
-/// What tells one state of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
-}
-
 /// All entries at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
@@ -116,15 +108,23 @@ impl Suppression {
         let mut entries = Entries::default();
         let mut watched = Vec::new();
         for path in files {
-            let (read, stamp) = read_file(path).map_err(|source| SuppressionError {
-                path: path.clone(),
-                source,
-                kept: false,
-            })?;
+            let (read, stamp) = read_first(path)?;
             entries.files.push(Arc::new(read));
             watched.push(Watched { path: path.clone(), stamp, shrunk: None, is_failing: false });
         }
         Ok(Self { entries: RwLock::new(Arc::new(entries)), watched: Mutex::new(watched) })
+    }
+
+    /// Adds a file that is read now and not looked at again: one that this very run appends to.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn and_once(self, path: &Path) -> Result<Self, SuppressionError> {
+        let (read, _) = read_first(path)?;
+        let mut files = self.entries().files.clone();
+        // Behind those that are watched, which go by their place.
+        files.push(Arc::new(read));
+        Ok(Self { entries: RwLock::new(Arc::new(Entries { files })), ..self })
     }
 
     /// Reads the files again that have changed. What is added holds at once; what is gone is let go at
@@ -208,8 +208,12 @@ impl Entries {
     }
 }
 
+fn read_first(path: &Path) -> Result<(FileEntries, Stamp), SuppressionError> {
+    read_file(path).map_err(|source| SuppressionError { path: path.to_owned(), source, kept: false })
+}
+
 fn reread(file: &Watched) -> io::Result<Option<(FileEntries, Stamp)>> {
-    if Stamp::of(&std::fs::metadata(&file.path)?) == file.stamp {
+    if Stamp::new(&std::fs::metadata(&file.path)?) == file.stamp {
         return Ok(None);
     }
     read_file(&file.path).map(Some)
@@ -218,7 +222,7 @@ fn reread(file: &Watched) -> io::Result<Option<(FileEntries, Stamp)>> {
 /// The stamp is of before the reading, so that what is written meanwhile is seen the next time.
 fn read_file(path: &Path) -> io::Result<(FileEntries, Stamp)> {
     let file = File::open(path)?;
-    let stamp = Stamp::of(&file.metadata()?);
+    let stamp = Stamp::new(&file.metadata()?);
     let report =
         FileReport { path: path.into(), addresses: 0, domains: 0, bad_lines: 0, first_bad_line: None };
     let mut entries = FileEntries { addresses: HashTable::new(), domains: HashTable::new(), report };
@@ -285,16 +289,6 @@ fn first_field(line: &str) -> Option<&str> {
     (field.len() != line.len()).then(|| field.trim())
 }
 
-impl Stamp {
-    fn of(metadata: &std::fs::Metadata) -> Self {
-        Self {
-            inode: metadata.ino(),
-            len: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -343,6 +337,22 @@ mod tests {
         assert_eq!((plain.addresses, plain.domains, plain.bad_lines), (1, 1, 2));
         assert_eq!(plain.first_bad_line, Some((3, AddressError::NoAt)));
         assert_eq!((table.addresses, table.domains, table.bad_lines), (3, 0, 0));
+    }
+
+    #[test]
+    fn a_file_that_the_run_itself_appends_to_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let [watched, own] = ["watched", "own"].map(|name| folder.path().join(name));
+        fs::write(&watched, "a@x.test\n").unwrap();
+        fs::write(&own, "b@x.test,unknown-user,run,time\n").unwrap();
+        let suppression = Suppression::load(std::slice::from_ref(&watched)).unwrap().and_once(&own).unwrap();
+        let is_in = |local| suppression.entries().covers(address_key(local, "x.test"), "x.test").is_some();
+        fs::write(&own, "b@x.test,unknown-user,run,time\nc@x.test,unknown-user,run,time\n").unwrap();
+        assert!(!suppression.reload_if_changed().unwrap());
+        assert!(is_in("a") && is_in("b") && !is_in("c"));
+        fs::write(&watched, "a@x.test\nd@x.test\n").unwrap();
+        assert!(suppression.reload_if_changed().unwrap());
+        assert!(is_in("d") && is_in("b"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What tells one state of a file from another, without reading it.
 
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -14,8 +15,10 @@ pub struct Stamp {
 impl Stamp {
     /// `None` where it cannot be looked at.
     pub fn of(path: &Path) -> Option<Self> {
-        let data = std::fs::metadata(path).ok()?;
-        let modified = (data.mtime(), data.mtime_nsec());
-        Some(Self { inode: data.ino(), octets: data.len(), modified })
+        Some(Self::new(&std::fs::metadata(path).ok()?))
+    }
+
+    pub fn new(data: &Metadata) -> Self {
+        Self { inode: data.ino(), octets: data.len(), modified: (data.mtime(), data.mtime_nsec()) }
     }
 }

@@ -49,7 +49,7 @@ use crate::shaping::{self, Shaping};
 use crate::site::{Resolver, ResolverSettings};
 use crate::smtp::Reach;
 use crate::smtp::tls::TlsConnectors;
-use crate::suppression::Suppression;
+use crate::suppression::{Suppression, SuppressionError};
 use held::Held;
 use import::Import;
 use lookout::{Lookout, ReplyFiles};
@@ -475,12 +475,13 @@ fn open_suppression(
     }
     let mut files = manifest.suppression.clone();
     files.push(own);
-    // Written by the runs themselves: what it says of this one's recipients is settled already.
+    let failed = |error: SuppressionError| EngineError::Settings(error.to_string());
+    let mut suppression = Suppression::load(&files).map_err(failed)?;
     let by_replies = store.join(BY_REPLIES);
     if by_replies.exists() {
-        files.push(by_replies);
+        // This run appends to it; what it says of this one's recipients is settled already.
+        suppression = suppression.and_once(&by_replies).map_err(failed)?;
     }
-    let suppression = Suppression::load(&files).map_err(|error| EngineError::Settings(error.to_string()))?;
     for report in suppression.reports().iter().filter(|report| report.bad_lines > 0) {
         let first = report
             .first_bad_line
