@@ -62,6 +62,13 @@ impl Rest {
         }
     }
 
+    /// Lets something rest; whether it did not rest before.
+    pub fn begin(rest: &mut Option<Self>, next: Self, now: Instant) -> bool {
+        let is_news = rest.as_ref().is_none_or(|rest| rest.is_over(now));
+        *rest = Some(Self::joined(rest.take(), next, now));
+        is_news
+    }
+
     /// What the rest is now that `next` was heard of.
     pub fn joined(before: Option<Self>, mut next: Self, now: Instant) -> Self {
         let Some(before) = before else { return next };

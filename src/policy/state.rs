@@ -369,8 +369,7 @@ impl State {
             Measure::Suspend { lasting, resume } if heard.verdict.scope != Scope::SendingDomain => {
                 let rest =
                     Rest::lasting(Resting::Path, tempo.of(lasting), f64::from(resume), cause.clone(), now);
-                let is_news = path.rest.as_ref().is_none_or(|rest| rest.is_over(now));
-                path.rest = Some(Rest::joined(path.rest.take(), rest, now));
+                let is_news = Rest::begin(&mut path.rest, rest, now);
                 self.publish(key, now);
                 if !is_news {
                     return false;
@@ -379,9 +378,9 @@ impl State {
             }
             Measure::TakeOut(lasting) => {
                 let rest = Rest::lasting(Resting::Source, tempo.of(lasting), 1.0, cause.clone(), now);
-                let before = provider.out.remove(&key.source);
-                let is_news = before.as_ref().is_none_or(|rest| rest.is_over(now));
-                provider.out.insert(key.source, Rest::joined(before, rest, now));
+                let mut out = provider.out.remove(&key.source);
+                let is_news = Rest::begin(&mut out, rest, now);
+                provider.out.extend(out.map(|rest| (key.source, rest)));
                 let about = format!("the source {source} at {at_provider}");
                 self.publish_all(now);
                 if !is_news {
@@ -394,8 +393,7 @@ impl State {
                     if let Measure::Suspend { resume, .. } = measure { f64::from(resume) } else { 1.0 };
                 let rest =
                     Rest::lasting(Resting::DomainAtProvider, tempo.of(lasting), resume, cause.clone(), now);
-                let is_news = provider.rest.as_ref().is_none_or(|rest| rest.is_over(now));
-                provider.rest = Some(Rest::joined(provider.rest.take(), rest, now));
+                let is_news = Rest::begin(&mut provider.rest, rest, now);
                 self.publish_all(now);
                 if !is_news {
                     return false;
