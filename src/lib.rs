@@ -68,6 +68,7 @@ pub mod message;
 pub mod metrics;
 pub mod outcome;
 pub mod policy;
+pub mod preflight;
 pub mod pull;
 pub mod reply;
 pub mod retry;

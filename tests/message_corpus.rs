@@ -13,7 +13,7 @@ use mail_parser::{Message, MessageParser, MimeHeaders, PartType};
 use postroad::campaign::list::{List, Step};
 use postroad::campaign::manifest::Manifest;
 use postroad::campaign::run::Run;
-use postroad::engine::content::compile;
+use postroad::engine::content::{Making, compile};
 use postroad::envelope::RecipientId;
 use postroad::message::{Content, Merge, Scratch};
 use serde::Deserialize;
@@ -78,8 +78,9 @@ fn date() -> SystemTime {
 
 fn compiled(manifest: &Manifest) -> Result<(List, Content), String> {
     let list = List::open(&manifest.list.source(), None).unwrap();
-    let content =
-        compile(manifest, list.columns().names(), "k3f9", date()).map_err(|error| error.to_string())?;
+    let columns = list.columns().names();
+    let content = compile(&Making { manifest, columns, run_token: "k3f9", date: date() })
+        .map_err(|error| error.to_string())?;
     Ok((list, content))
 }
 

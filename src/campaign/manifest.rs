@@ -21,11 +21,17 @@ use crate::outcome::InDoubtPolicy;
 
 pub use crate::campaign::list::ListFormat;
 pub use content::{Attachment, Calendar, FILE_OCTETS_MAX, Size};
+pub use selection::{Seeds, Select};
+pub use tokens::{Tracking, Unsubscribe};
+pub use variants::{Share, Test, Variant, Winner};
 
 use check::Mistake;
 
 mod check;
 mod content;
+mod selection;
+mod tokens;
+mod variants;
 
 /// The manifest's name in a campaign's folder.
 pub const FILE: &str = "campaign.toml";
@@ -89,6 +95,11 @@ pub struct Manifest {
     #[serde(default)]
     pub suppression: Vec<PathBuf>,
     pub unsubscribe: Option<Unsubscribe>,
+    pub tracking: Option<Tracking>,
+    /// `Feedback-ID`, a template of up to four parts with colons between.
+    pub feedback_id: Option<String>,
+    /// Complaints come to it (RFC 9477).
+    pub cfbl_address: Option<String>,
     /// Further header fields; values are templates.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
@@ -99,6 +110,18 @@ pub struct Manifest {
     pub attachments: Vec<Attachment>,
     pub calendar: Option<Calendar>,
     pub list: List,
+    /// Which rows of the lists are mailed; all if it says nothing.
+    #[serde(default)]
+    pub select: Select,
+    /// Lists of those who are not mailed this time. Absolute once opened.
+    #[serde(default)]
+    pub exclude: Vec<List>,
+    pub seeds: Option<Seeds>,
+    /// What differs from recipient to recipient, by chance; none: all get the same.
+    #[serde(default)]
+    pub variants: Vec<Variant>,
+    /// Part of the list is mailed first, the rest once a variant has won.
+    pub test: Option<Test>,
     #[serde(default)]
     pub dkim: Vec<DkimKey>,
     #[serde(default)]
@@ -108,16 +131,6 @@ pub struct Manifest {
     /// Where the message's files are: the campaign's folder, or a run's copy of them. Set when it is opened.
     #[serde(skip)]
     pub folder: PathBuf,
-}
-
-/// One-click unsubscription (RFC 8058).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Unsubscribe {
-    /// A template; https.
-    pub url: String,
-    /// An address, also a template.
-    pub mailto: Option<String>,
 }
 
 /// Where the recipients are.
@@ -137,6 +150,9 @@ pub struct List {
     /// Template variable = column. Empty: each column under its own name.
     #[serde(default)]
     pub columns: BTreeMap<String, String>,
+    /// An expression over its columns; rows of which it is not true are left out.
+    #[serde(rename = "where")]
+    pub condition: Option<String>,
 }
 
 impl List {
@@ -167,6 +183,8 @@ pub struct DkimKey {
     pub key_file: Option<PathBuf>,
     /// An environment variable that holds the PEM.
     pub key_env: Option<String>,
+    /// The first day, like 2026-12-01, on which it signs instead of the domain's older keys of its kind.
+    pub since: Option<jiff::civil::Date>,
 }
 
 impl DkimKey {

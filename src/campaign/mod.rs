@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod builder;
 pub mod csv;
+pub mod draft;
 pub mod duplicates;
 pub mod import;
 pub mod list;

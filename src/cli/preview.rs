@@ -10,7 +10,7 @@ use super::{Common, Exit, warn};
 use crate::campaign::list::{List, Step};
 use crate::campaign::manifest::Manifest;
 
-use crate::engine::content::compile;
+use crate::engine::content::{Making, compile};
 use crate::envelope::RecipientId;
 use crate::message::{Merge, Scratch};
 
@@ -38,7 +38,12 @@ pub fn run(_: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     });
     let mut list = List::open(&manifest.list.source(), None)?;
     let columns = list.columns().names().to_vec();
-    let content = compile(&manifest, &columns, TOKEN, SystemTime::now())?;
+    let content = compile(&Making {
+        manifest: &manifest,
+        columns: &columns,
+        run_token: TOKEN,
+        date: SystemTime::now(),
+    })?;
     loop {
         let row = match list.next(Duration::from_secs(1))? {
             Step::Waiting => continue,

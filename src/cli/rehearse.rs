@@ -246,8 +246,13 @@ mod tests {
     fn throw_away_keys_are_keys_that_sign() {
         for selector in ["rsa1", "ed1"] {
             let domain = Domain::parse("sender.test").unwrap();
-            let key =
-                DkimKey { domain: domain.clone(), selector: selector.into(), key_file: None, key_env: None };
+            let key = DkimKey {
+                domain: domain.clone(),
+                selector: selector.into(),
+                key_file: None,
+                key_env: None,
+                since: None,
+            };
             let signer = Signer::from_pem(domain, selector, &throw_away_key(&key).unwrap()).unwrap();
             assert_eq!(signer.rsa_bits(), (selector == "rsa1").then_some(2048));
         }

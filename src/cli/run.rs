@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::progress::Manner;
 use super::{Common, Exit, drive, say, time, warn};
 use crate::campaign::list::List;
 use crate::campaign::manifest::Manifest;
 use crate::campaign::run::Run;
-use crate::engine::Options;
-use crate::engine::content::compile;
-use crate::message::Signer;
+use crate::engine::content::{Making, compile};
+use crate::engine::{Options, signers};
 use crate::smtp::Reach;
 
 /// Send a campaign to its list
@@ -32,14 +31,12 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     if let Some(pool) = manifest.pool.as_ref().filter(|pool| !node.pools.contains_key(*pool)) {
         bail!("the manifest wants the pool `{pool}`, which the settings do not have; add [pools.{pool}]");
     }
-    for key in &manifest.dkim {
-        Signer::from_pem(key.domain.clone(), &key.selector, &key.pem()?)
-            .with_context(|| format!("the DKIM key `{}`", key.selector))?;
-    }
+    signers::of(&manifest)?;
     // A pipe can be read only once. Of any other list a mistake shows now, and not as a run that never was.
     if manifest.list.file.is_file() {
         let list = List::open(&manifest.list.source(), None)?;
-        compile(&manifest, list.columns().names(), "", SystemTime::now())?;
+        let columns = list.columns().names();
+        compile(&Making { manifest: &manifest, columns, run_token: "", date: SystemTime::now() })?;
     }
     if let Some(at) = arguments.at.filter(|at| *at < SystemTime::now()) {
         bail!("{} is past; leave --at out to send at once", time::local(at));

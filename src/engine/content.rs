@@ -4,23 +4,30 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::EngineError;
+use super::{EngineError, signers};
 use crate::campaign::manifest::{self, FILE_OCTETS_MAX, Manifest};
 use crate::message::{
     Attachment, AttachmentFrom, Calendar, Content, ContentError, ContentSource, Extras, Folder, FolderError,
-    Image, Region, Signer,
+    Image, Region,
 };
 
-/// Reads the manifest's files and keys and compiles them for a list with these columns.
+/// What a message is made of besides its recipient.
+#[derive(Clone, Copy)]
+pub struct Making<'a> {
+    pub manifest: &'a Manifest,
+    /// Variables of the list, in the order of a recipient's fields.
+    pub columns: &'a [String],
+    /// Of Message-IDs, boundaries and tokens.
+    pub run_token: &'a str,
+    pub date: SystemTime,
+}
+
+/// Reads the manifest's files and keys and compiles them.
 ///
 /// # Errors
 /// A file or key that cannot be read, a template or header that is wrong.
-pub fn compile(
-    manifest: &Manifest,
-    columns: &[String],
-    run_token: &str,
-    date: SystemTime,
-) -> Result<Content, EngineError> {
+pub fn compile(making: &Making<'_>) -> Result<Content, EngineError> {
+    let Making { manifest, columns, run_token, date } = *making;
     let folder =
         Folder::open(&manifest.folder).map_err(|error| EngineError::Io(manifest.folder.clone(), error))?;
     let files = Files { manifest, folder: &folder };
@@ -39,12 +46,7 @@ pub fn compile(
         attachments: files.attachments()?,
         calendar: manifest.calendar.as_ref().map(calendar),
     };
-    let mut signers = Vec::new();
-    for key in &manifest.dkim {
-        let signer = Signer::from_pem(key.domain.clone(), &key.selector, &key.pem()?)
-            .map_err(|error| EngineError::Dkim { selector: key.selector.clone(), error })?;
-        signers.push(signer);
-    }
+    let signers = signers::of(manifest)?;
     let unsubscribe = manifest.unsubscribe.as_ref();
     let from = manifest.from_address();
     let source = ContentSource {
@@ -55,7 +57,7 @@ pub fn compile(
         text: text.as_deref(),
         html: html.as_deref(),
         headers: &manifest.headers,
-        unsubscribe_url: unsubscribe.map(|unsubscribe| unsubscribe.url.as_str()),
+        unsubscribe_url: unsubscribe.and_then(|unsubscribe| unsubscribe.url.as_deref()),
         unsubscribe_mailto: unsubscribe.and_then(|unsubscribe| unsubscribe.mailto.as_deref()),
         list_id: manifest.list_id.as_deref(),
         columns,

@@ -15,6 +15,7 @@ mod held;
 mod import;
 mod lookout;
 mod recover;
+pub mod signers;
 mod sources;
 
 use std::net::SocketAddr;
@@ -50,6 +51,7 @@ use crate::site::{Resolver, ResolverSettings};
 use crate::smtp::Reach;
 use crate::smtp::tls::TlsConnectors;
 use crate::suppression::{Suppression, SuppressionError};
+use content::Making;
 use held::Held;
 use import::Import;
 use lookout::{Lookout, ReplyFiles};
@@ -165,7 +167,12 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
     let (scheduler_handle, segments, scheduler_inboxes) = scheduler::channel();
     let opened = import::open(&run, &spool).await?;
     let date = run.start_at.unwrap_or(run.created);
-    let content = content::compile(manifest, opened.columns.names(), &run.token(), date)?;
+    let content = content::compile(&Making {
+        manifest,
+        columns: opened.columns.names(),
+        run_token: &run.token(),
+        date,
+    })?;
     let verp = Verp::new(&run.token(), manifest.return_path_domain.clone());
     let composer = Arc::new(Composer::new(spool.clone(), suppression.clone(), content, verp));
 

@@ -93,11 +93,13 @@ fn message(manifest: &Manifest) -> Result<(), Mistake> {
     }
     if let Some(unsubscribe) = &manifest.unsubscribe {
         let keys = ["unsubscribe", "url"];
-        one_line("the URL", &unsubscribe.url, &keys)?;
-        if !unsubscribe.url.starts_with("https://") {
-            let what = format!("`{}` is no https URL", unsubscribe.url);
-            let advice = "one-click unsubscription wants https:// (RFC 8058)";
-            return Err(Mistake::new(&keys, what, advice));
+        if let Some(url) = &unsubscribe.url {
+            one_line("the URL", url, &keys)?;
+            if !url.starts_with("https://") {
+                let what = format!("`{url}` is no https URL");
+                let advice = "one-click unsubscription wants https:// (RFC 8058)";
+                return Err(Mistake::new(&keys, what, advice));
+            }
         }
         if let Some(mailto) = &unsubscribe.mailto {
             one_line("the address", mailto, &["unsubscribe", "mailto"])?;

@@ -1,0 +1,8 @@
+//! Preflight: everything about a campaign that can be known to be wrong before a message is sent.
+//!
+//! Each check adds [`Finding`]s; a finding says what is wrong, with what, how often, and what to do. The
+//! worst of them decides whether a run starts.
+
+mod finding;
+
+pub use finding::{Finding, Findings, Severity};
