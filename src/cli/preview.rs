@@ -1,23 +1,29 @@
-//! `postroad preview`: the message of one row, exactly as it would be sent.
+//! `postroad preview`: the messages of some rows, exactly as they would be sent: as .eml, as readable text,
+//! or as a page for a browser.
+//!
+//! Reads the list as far as the last row that is shown; knows nothing of duplicates, which only an import
+//! finds.
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+mod page;
+mod sample;
+mod shown;
+mod terminal;
 
-use anyhow::{Context, bail};
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use super::{Common, Exit, warn};
-use crate::campaign::list::{List, Step};
+use anyhow::Context as _;
+
+use super::{Common, Exit, say, warn};
 use crate::campaign::manifest::Manifest;
+use sample::Sample;
+use shown::Shown;
 
-use crate::engine::content::{Making, compile};
-use crate::envelope::RecipientId;
-use crate::message::{Merge, Scratch};
+/// Rows a page holds at most: a browser has them all in memory.
+const ROWS_MAX: u64 = 1_000;
 
-/// Stands in Message-IDs where a run's token will.
-const TOKEN: &str = "preview";
-
-/// Print the message of one row as .eml
+/// Show the message of a row: as .eml, as text in a terminal, or as a page in the browser
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The campaign's folder
@@ -26,9 +32,27 @@ pub struct Arguments {
     /// Which row of the list; 1 is the first after the header
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     row: u64,
+    /// The message's octets, also on a terminal [default where the output is no terminal]
+    #[arg(long, conflicts_with_all = ["text", "html"])]
+    eml: bool,
+    /// Headers, text and a list of parts, to be read [default on a terminal]
+    #[arg(long, conflicts_with = "html")]
+    text: bool,
+    /// One page for a browser, with nothing beside it: headers, text, HTML wide and as on a phone
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Rows on the page, from --row on
+    #[arg(
+        long, value_name = "N", default_value_t = 25, requires = "html",
+        value_parser = clap::value_parser!(u64).range(1..=ROWS_MAX)
+    )]
+    rows: u64,
+    /// Open the page in the browser
+    #[arg(long, requires = "html")]
+    open: bool,
 }
 
-pub fn run(_: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
+pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let mut manifest = Manifest::open(&arguments.campaign)?;
     manifest.dkim.retain(|key| {
         if !key.is_present() {
@@ -36,32 +60,62 @@ pub fn run(_: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
         }
         key.is_present()
     });
-    let mut list = List::open(&manifest.list.source(), None)?;
-    let columns = list.columns().names().to_vec();
-    let content = compile(&Making {
-        manifest: &manifest,
-        columns: &columns,
-        run_token: TOKEN,
-        date: SystemTime::now(),
+    match &arguments.html {
+        Some(file) => write_page(common, arguments, &manifest, file)?,
+        None => sample::each(&manifest, arguments.row, 1, |sample| one(common, arguments, sample))?,
+    }
+    Ok(Exit::Done)
+}
+
+/// A single message on the standard output.
+fn one(common: &Common, arguments: &Arguments, sample: Sample) -> anyhow::Result<()> {
+    let Sample { row, address, warnings, message } = sample;
+    let message = message?;
+    warnings.iter().for_each(|warning| warn(format_args!("row {row}: {warning}")));
+    if common.json {
+        let shown = Shown::parse(&message);
+        return say(
+            serde_json::json!({ "row": row, "address": address, "warnings": warnings, "message": shown }),
+        );
+    }
+    if arguments.text || (!arguments.eml && std::io::stdout().is_terminal()) {
+        return say(terminal::text(&Shown::parse(&message)).trim_end());
+    }
+    std::io::stdout().write_all(&message).context("cannot write to the standard output")
+}
+
+fn write_page(
+    common: &Common,
+    arguments: &Arguments,
+    manifest: &Manifest,
+    file: &Path,
+) -> anyhow::Result<()> {
+    let mut page = page::Page::new(&manifest.name);
+    sample::each(manifest, arguments.row, arguments.rows, |sample| {
+        page.add(sample);
+        Ok(())
     })?;
-    loop {
-        let row = match list.next(Duration::from_secs(1))? {
-            Step::Waiting => continue,
-            Step::End => bail!("the list has {} rows; name one of them", list.rows()),
-            Step::Row(row) if row.number < arguments.row => continue,
-            Step::Row(row) => row,
+    std::fs::write(file, page.html()).with_context(|| format!("cannot write {}", file.display()))?;
+    if common.json {
+        say(serde_json::json!({ "page": file, "rows": page.rows(), "problems": page.problems() }))?;
+    } else {
+        let problems = match page.problems() {
+            0 => String::new(),
+            count => format!(", {count} of them would not be sent"),
         };
-        let (address, fields) = row
-            .read()
-            .with_context(|| format!("row {} would be rejected ({})", row.number, row.address_text()))?;
-        let fields: Vec<&str> = fields.iter().collect();
-        let recipient = RecipientId { segment: 0, index: u32::try_from(row.number - 1).unwrap_or(u32::MAX) };
-        let merge = Merge { recipient, address: &address, fields: &fields };
-        let mut message = Vec::new();
-        content
-            .render(&merge, &mut Scratch::default(), &mut message)
-            .with_context(|| format!("row {} would be invalid", row.number))?;
-        std::io::stdout().write_all(&message)?;
-        return Ok(Exit::Done);
+        say(format_args!("{}: {} rows{problems}", file.display(), page.rows()))?;
+    }
+    if arguments.open {
+        open(file);
+    }
+    Ok(())
+}
+
+/// A browser is a courtesy: without one the page is there all the same.
+fn open(file: &Path) {
+    let mut command = Command::new("xdg-open");
+    command.arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if let Err(error) = command.spawn() {
+        warn(format_args!("cannot open a browser ({error}); open {} in one", file.display()));
     }
 }
