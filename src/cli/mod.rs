@@ -6,6 +6,7 @@ mod adjust;
 mod cancel;
 mod classify;
 mod config;
+mod diff;
 mod drive;
 mod expectation;
 mod import;
@@ -48,7 +49,7 @@ pub enum Exit {
     Usage = 2,
     /// Stopped with recipients waiting; `postroad resume` goes on.
     Waiting = 3,
-    /// A rehearsal ended otherwise than the world computed before.
+    /// A rehearsal ended otherwise than the world computed before, or a campaign differs from its run.
     Differs = 4,
 }
 
@@ -58,7 +59,7 @@ Exit codes:
   1  an error; the message says what to do
   2  wrong arguments
   3  stopped with recipients still waiting: `postroad resume` goes on
-  4  a rehearsal ended otherwise than expected";
+  4  a rehearsal ended otherwise than expected; of diff: something has changed";
 
 /// Sends a campaign to every recipient of a list, as fast as each receiver allows and no faster.
 #[derive(Parser)]
@@ -102,6 +103,7 @@ impl Common {
 enum Command {
     Init(init::Arguments),
     Preview(preview::Arguments),
+    Diff(diff::Arguments),
     Rehearse(rehearse::Arguments),
     Run(run::Arguments),
     Status(status::Arguments),
@@ -128,6 +130,7 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Init(command) => init::run(&arguments.common, &command),
         Command::Preview(command) => preview::run(&arguments.common, &command),
+        Command::Diff(command) => diff::run(&arguments.common, &command),
         Command::Rehearse(command) => rehearse::run(&arguments.common, &command),
         Command::Run(command) => run::run(&arguments.common, &command),
         Command::Status(command) => status::run(&arguments.common, &command),
