@@ -8,6 +8,7 @@ pub mod fault;
 pub mod limits;
 pub mod policy;
 pub mod source;
+pub mod spam;
 pub mod stamp;
 pub mod units;
 

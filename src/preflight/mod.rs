@@ -4,5 +4,6 @@
 //! worst of them decides whether a run starts.
 
 mod finding;
+pub mod spam;
 
 pub use finding::{Finding, Findings, Severity};
