@@ -60,6 +60,13 @@ fn a_manifest_without_mistakes_opens_with_absolute_paths() {
     assert_eq!(manifest.from_address().to_string(), "joerg@news.sender.test");
 }
 
+/// With `._domainkey.sender.test` behind it, one octet too long for a name in the DNS.
+const LONG_SELECTOR: &str = concat!(
+    "\"a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.",
+    "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.",
+    "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a\"",
+);
+
 /// What is replaced by what, and how the complaint must begin and what it must hold.
 const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("subject =", "subjet =", "4:1: unknown key `subjet`", "did you mean `subject`?"),
@@ -117,6 +124,20 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("name = \"First", "\"first name\" = \"First", "17:16: `first name`", "variables are letters"),
     ("key_file = \"keys/s1.pem\"\n", "", "21:12: the key `s1` has no place", "key_env"),
     ("\"s1\"", "\"s1 \"", "21:12: `s1 ` is no DKIM selector", "letters"),
+    (
+        "[limits]\n",
+        "[[dkim]]\ndomain = \"sender.test\"\nselector = \"S1\"\nkey_env = \"KEY\"\n[limits]\n",
+        "26:12: there are two keys of the selector `S1` for sender.test",
+        "its own selector",
+    ),
+    (
+        "\"s1\"",
+        "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"",
+        "21:12: `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa` is no DKIM selector",
+        "1 to 63",
+    ),
+    ("\"s1\"", LONG_SELECTOR, "21:12: the record of `a.a.a.", "254 octets, above 253"),
+    ("key_file = ", "since = \"soon\"\nkey_file = ", "22:9: `soon` is no day", "like 2026-12-01"),
     ("100/min", "a lot", "25:12: `a lot` is no rate", "\"100/min\""),
     ("\"1h30m\"", "\"90\"", "28:12: `90` is no duration", "\"30s\""),
     ("\"5m\", \"1h30m\"", "", "28:12: the retry schedule is empty", "[\"5m\", \"30m\", \"2h\"]"),

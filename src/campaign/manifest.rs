@@ -14,12 +14,14 @@ use serde::{Deserialize, Serialize};
 use crate::address::{Address, Domain};
 use crate::campaign::list::ListSource;
 use crate::config::TlsPolicy;
+use crate::config::dkim;
 use crate::config::fault::Fault;
-use crate::config::units::{Rate, duration, duration_list};
+use crate::config::units::{Rate, domain_text, duration, duration_list};
 use crate::message::{self, ContentError, Folder};
 use crate::outcome::InDoubtPolicy;
 
 pub use crate::campaign::list::ListFormat;
+pub use crate::config::dkim::DkimKey;
 pub use content::{Attachment, Calendar, FILE_OCTETS_MAX, Size};
 pub use selection::{Seeds, Select};
 pub use tokens::{Tracking, Unsubscribe};
@@ -46,10 +48,6 @@ pub enum ManifestError {
     Read { file: PathBuf, error: std::io::Error },
     #[error(transparent)]
     Fault(Box<Fault>),
-    #[error(
-        "cannot read the DKIM key {what}: {reason}; put the key there, or take its [[dkim]] out of the manifest"
-    )]
-    Key { what: String, reason: String },
 }
 
 /// What is sent, to whom, under which rules.
@@ -122,6 +120,7 @@ pub struct Manifest {
     pub variants: Vec<Variant>,
     /// Part of the list is mailed first, the rest once a variant has won.
     pub test: Option<Test>,
+    /// Keys that sign the messages; paths are absolute once opened. None: the node's, by the From domain.
     #[serde(default)]
     pub dkim: Vec<DkimKey>,
     #[serde(default)]
@@ -169,49 +168,6 @@ impl List {
             address_column: self.address.clone(),
             columns: self.columns.iter().map(|(name, column)| (name.clone(), column.clone())).collect(),
         }
-    }
-}
-
-/// A key that signs the messages; exactly one of the two places is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DkimKey {
-    #[serde(with = "domain_text")]
-    pub domain: Domain,
-    pub selector: String,
-    /// PEM. Absolute once opened.
-    pub key_file: Option<PathBuf>,
-    /// An environment variable that holds the PEM.
-    pub key_env: Option<String>,
-    /// The first day, like 2026-12-01, on which it signs instead of the domain's older keys of its kind.
-    pub since: Option<jiff::civil::Date>,
-}
-
-impl DkimKey {
-    /// Whether the key is there to be read.
-    pub fn is_present(&self) -> bool {
-        match (&self.key_file, &self.key_env) {
-            (Some(file), _) => file.exists(),
-            (None, Some(variable)) => std::env::var_os(variable).is_some(),
-            (None, None) => false,
-        }
-    }
-
-    /// The key's PEM. A secret: for the signer only.
-    ///
-    /// # Errors
-    /// What could not be read and why; never any of its content.
-    pub fn pem(&self) -> Result<String, ManifestError> {
-        let (what, read) = match (&self.key_file, &self.key_env) {
-            (Some(file), _) => {
-                (file.display().to_string(), std::fs::read_to_string(file).map_err(|error| error.to_string()))
-            }
-            (None, Some(variable)) => {
-                (format!("${variable}"), std::env::var(variable).map_err(|error| error.to_string()))
-            }
-            (None, None) => (self.selector.clone(), Err("neither key_file nor key_env is given".to_owned())),
-        };
-        read.map_err(|reason| ManifestError::Key { what, reason })
     }
 }
 
@@ -303,9 +259,7 @@ impl Manifest {
             *path = folder.join(&path);
             check::is_file(path, &["suppression", &at.to_string()]).map_err(fault)?;
         }
-        for key in &mut self.dkim {
-            key.key_file = key.key_file.take().map(|path| folder.join(path));
-        }
+        self.dkim.iter_mut().for_each(|key| key.relate(&folder));
         Ok(())
     }
 
@@ -374,6 +328,21 @@ impl Manifest {
         address
     }
 
+    /// Without keys of its own, is signed by those of the node for its From domain from here on: a run keeps
+    /// them, whatever the settings say later.
+    ///
+    /// # Errors
+    /// A relative path in a working folder that is gone.
+    pub fn adopt_keys(&mut self, node: &[DkimKey]) -> std::io::Result<()> {
+        if self.dkim.is_empty() {
+            self.dkim = dkim::of_sender(node, self.from_address().domain()).into_iter().cloned().collect();
+            for file in self.dkim.iter_mut().filter_map(|key| key.key_file.as_mut()) {
+                *file = std::path::absolute(&*file)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the retry schedule `factor` times as quick: a rehearsal's days pass in seconds.
     pub fn scale_time(&mut self, factor: f64) {
         let scaled = |wait: Duration| {
@@ -395,21 +364,4 @@ fn comma() -> char {
 
 fn email() -> String {
     "email".to_owned()
-}
-
-/// A [`Domain`] in a file.
-mod domain_text {
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::address::Domain;
-
-    pub fn serialize<S: Serializer>(domain: &Domain, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(domain.as_str())
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Domain, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Domain::parse(&text)
-            .map_err(|error| serde::de::Error::custom(format!("`{text}` is no mail domain: {error}")))
-    }
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Common, Exit, named_run, say, time};
+use super::{Common, Exit, campaign, named_run, say, time};
 use crate::campaign::manifest::Manifest;
 use crate::campaign::run::Run;
 use files::{Change, FileChange};
@@ -50,7 +50,7 @@ struct Difference {
 
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let node = common.node()?;
-    let now = Manifest::open(&arguments.campaign)?;
+    let now = campaign(&arguments.campaign, &node)?;
     let run = named_run(&node, arguments.run.as_deref())?;
     let difference = compare(&run, &now)?;
     if common.json {

@@ -7,6 +7,7 @@ mod cancel;
 mod classify;
 mod config;
 mod diff;
+mod dkim;
 mod drive;
 mod expectation;
 mod import;
@@ -30,13 +31,16 @@ pub mod world;
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::{Parser, Subcommand};
 
+use crate::campaign::manifest::Manifest;
 use crate::campaign::run::{Run, RunError};
 use crate::config::Node;
+use crate::engine::signers;
 
 /// How the program ends; [`Exit::Usage`] is given by the argument parser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +120,7 @@ enum Command {
     Rules(rules::Arguments),
     Import(import::Arguments),
     Config(config::Arguments),
+    Dkim(dkim::Arguments),
     Shaping(shaping::Arguments),
     Warmup(warmup::Arguments),
     Reputation(reputation::Arguments),
@@ -144,6 +149,7 @@ pub fn main() -> ExitCode {
         Command::Import(command) => import::run(&arguments.common, &command),
         Command::World(command) => simulate(command),
         Command::Config(command) => config::run(&arguments.common, &command),
+        Command::Dkim(command) => dkim::run(&arguments.common, &command),
         Command::Shaping(command) => shaping::run(&arguments.common, &command),
         Command::Warmup(command) => warmup::run(&arguments.common, &command),
         Command::Reputation(command) => reputation::run(&arguments.common, &command),
@@ -191,6 +197,28 @@ fn say(line: impl Display) -> anyhow::Result<()> {
 /// no reason to end a run.
 fn warn(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// The campaign in `folder`, signed by the node's keys if it has none of its own.
+///
+/// # Errors
+/// As [`Manifest::open`].
+fn campaign(folder: &Path, node: &Node) -> anyhow::Result<Manifest> {
+    let mut manifest = Manifest::open(folder)?;
+    manifest.adopt_keys(&node.dkim)?;
+    Ok(manifest)
+}
+
+/// Says what is weak about the keys that will sign a run of `date`.
+///
+/// # Errors
+/// As [`signers::of`].
+fn look_at_keys(manifest: &Manifest, node: &Node, date: SystemTime) -> anyhow::Result<()> {
+    let signers = signers::of(manifest, node, date)?;
+    for warning in signers::warnings(&manifest.dkim, &signers, date) {
+        warn(format_args!("warning: {warning}"));
+    }
+    Ok(())
 }
 
 /// The run that was named, or the newest.

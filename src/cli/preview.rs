@@ -12,11 +12,13 @@ mod terminal;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 
-use super::{Common, Exit, say, warn};
+use super::{Common, Exit, campaign, say, warn};
 use crate::campaign::manifest::Manifest;
+use crate::engine::signers;
 use sample::Sample;
 use shown::Shown;
 
@@ -53,9 +55,10 @@ pub struct Arguments {
 }
 
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
-    let mut manifest = Manifest::open(&arguments.campaign)?;
+    let mut manifest = campaign(&arguments.campaign, &common.node()?)?;
+    let date = SystemTime::now();
     manifest.dkim.retain(|key| {
-        if !key.is_present() {
+        if !key.is_present() && !signers::is_to_come(key, date) {
             warn(format_args!("not signed with `{}`: the key is not there", key.selector));
         }
         key.is_present()

@@ -6,25 +6,21 @@
 //! says: retry schedule and rates alike.
 
 use std::fs;
-use std::io::Write;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
-use aws_lc_rs::encoding::AsDer;
-use base64::Engine;
 
 use super::expectation::Expected;
 use super::progress::Manner;
-use super::{Common, Exit, drive, say, warn};
+use super::{Common, Exit, campaign, dkim, drive, look_at_keys, say, warn};
 use crate::campaign::manifest::{DkimKey, Manifest};
 use crate::campaign::run::Run;
 use crate::config::Node;
-use crate::engine::Options;
-use crate::message::Signer;
+use crate::engine::{Options, signers};
+use crate::message::dkim::{KeyKind, generate};
 use crate::policy::Tempo;
 use crate::smtp::Reach;
 use crate::suppression::Suppression;
@@ -58,10 +54,11 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let manner = Manner::choose(common.json);
     let node = common.node()?;
     let state = node.state.join("rehearsals");
-    let mut manifest = Manifest::open(&arguments.campaign)?;
+    let mut manifest = campaign(&arguments.campaign, &node)?;
     let world = start_world(arguments)?;
     let made = make_missing_keys(&mut manifest, &state)?;
     publish_keys(&world, &manifest)?;
+    look_at_keys(&manifest, &node, SystemTime::now())?;
     if manifest.list.is_stdin() {
         keep_stdin(&mut manifest, &state)?;
     }
@@ -173,53 +170,27 @@ fn surroundings(mut node: Node, world: &World, run: &Run, state: PathBuf) -> any
 
 /// Gives each DKIM key that is not there a throw-away one; which those are.
 fn make_missing_keys(manifest: &mut Manifest, state: &Path) -> anyhow::Result<Vec<String>> {
-    let folder = state.join("keys");
     let mut made = Vec::new();
     for key in manifest.dkim.iter_mut().filter(|key| !key.is_present()) {
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let file = folder.join(format!("{}._domainkey.{}.pem", key.selector, key.domain));
+        let file = dkim::default_file(state, &key.selector, &key.domain);
         if !file.exists() {
-            let mut out = fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&file)
-                .with_context(|| format!("cannot write {}", file.display()))?;
-            out.write_all(throw_away_key(key)?.as_bytes())?;
+            dkim::write_key(&file, &generate(throw_away_kind(key)).context("cannot make a key")?)?;
         }
-        made.push(format!("{}._domainkey.{}", key.selector, key.domain));
+        made.push(key.name());
         key.key_file = Some(std::path::absolute(&file)?);
         key.key_env = None;
     }
     Ok(made)
 }
 
-/// PKCS#8 as PEM: Ed25519 where the selector says so by beginning with `ed`, else RSA of 2048 bits.
-fn throw_away_key(key: &DkimKey) -> anyhow::Result<String> {
-    let der = if key.selector.starts_with("ed") {
-        let pair = aws_lc_rs::signature::Ed25519KeyPair::generate().context("cannot make an Ed25519 key")?;
-        pair.to_pkcs8v1().context("cannot write an Ed25519 key")?.as_ref().to_vec()
-    } else {
-        let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048)
-            .context("cannot make an RSA key")?;
-        AsDer::<aws_lc_rs::encoding::Pkcs8V1Der>::as_der(&pair)
-            .context("cannot write an RSA key")?
-            .as_ref()
-            .to_vec()
-    };
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let mut pem = "-----BEGIN PRIVATE KEY-----\n".to_owned();
-    for line in text.as_bytes().chunks(64) {
-        pem.extend(line.iter().map(|octet| char::from(*octet)));
-        pem.push('\n');
-    }
-    Ok(pem + "-----END PRIVATE KEY-----\n")
+/// Ed25519 where the selector says so by beginning with `ed`, else RSA.
+fn throw_away_kind(key: &DkimKey) -> KeyKind {
+    if key.selector.starts_with("ed") { KeyKind::Ed25519 } else { KeyKind::Rsa2048 }
 }
 
 fn publish_keys(world: &World, manifest: &Manifest) -> anyhow::Result<()> {
     for key in &manifest.dkim {
-        let signer = Signer::from_pem(key.domain.clone(), &key.selector, &key.pem()?)
-            .with_context(|| format!("the DKIM key `{}`", key.selector))?;
+        let signer = signers::read(key)?;
         world.publish_txt(&signer.name(), &signer.public_record());
     }
     Ok(())
@@ -235,26 +206,4 @@ fn keep_stdin(manifest: &mut Manifest, state: &Path) -> anyhow::Result<()> {
     }
     manifest.list.file = std::path::absolute(&file)?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::address::Domain;
-
-    #[test]
-    fn throw_away_keys_are_keys_that_sign() {
-        for selector in ["rsa1", "ed1"] {
-            let domain = Domain::parse("sender.test").unwrap();
-            let key = DkimKey {
-                domain: domain.clone(),
-                selector: selector.into(),
-                key_file: None,
-                key_env: None,
-                since: None,
-            };
-            let signer = Signer::from_pem(domain, selector, &throw_away_key(&key).unwrap()).unwrap();
-            assert_eq!(signer.rsa_bits(), (selector == "rsa1").then_some(2048));
-        }
-    }
 }

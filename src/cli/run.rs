@@ -6,12 +6,11 @@ use std::time::SystemTime;
 use anyhow::bail;
 
 use super::progress::Manner;
-use super::{Common, Exit, drive, say, time, warn};
+use super::{Common, Exit, campaign, drive, look_at_keys, say, time, warn};
 use crate::campaign::list::List;
-use crate::campaign::manifest::Manifest;
 use crate::campaign::run::Run;
+use crate::engine::Options;
 use crate::engine::content::{Making, compile};
-use crate::engine::{Options, signers};
 use crate::smtp::Reach;
 
 /// Send a campaign to its list
@@ -27,16 +26,17 @@ pub struct Arguments {
 
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let node = common.node()?;
-    let manifest = Manifest::open(&arguments.campaign)?;
+    let manifest = campaign(&arguments.campaign, &node)?;
     if let Some(pool) = manifest.pool.as_ref().filter(|pool| !node.pools.contains_key(*pool)) {
         bail!("the manifest wants the pool `{pool}`, which the settings do not have; add [pools.{pool}]");
     }
-    signers::of(&manifest)?;
+    let date = arguments.at.unwrap_or_else(SystemTime::now);
+    look_at_keys(&manifest, &node, date)?;
     // A pipe can be read only once. Of any other list a mistake shows now, and not as a run that never was.
     if manifest.list.file.is_file() {
         let list = List::open(&manifest.list.source(), None)?;
         let columns = list.columns().names();
-        compile(&Making { manifest: &manifest, columns, run_token: "", date: SystemTime::now() })?;
+        compile(&Making { manifest: &manifest, columns, run_token: "", date })?;
     }
     if let Some(at) = arguments.at.filter(|at| *at < SystemTime::now()) {
         bail!("{} is past; leave --at out to send at once", time::local(at));

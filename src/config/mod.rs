@@ -4,6 +4,7 @@
 //! reads back to the same settings. Unknown keys are mistakes and say so with file, line and column.
 //! What a campaign sends, and to whom, is not here: that is `campaign::manifest`.
 
+pub mod dkim;
 pub mod fault;
 pub mod limits;
 pub mod policy;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::address::Domain;
 use crate::shaping::Tables;
 
+pub use dkim::DkimKey;
 pub use fault::Fault;
 pub use limits::{Timeouts, TlsPolicy};
 pub use source::{Mechanism, RelayTls, Source};
@@ -98,6 +100,8 @@ pub struct Node {
     /// Everything that is said about limits: what is shipped, the files over it, `[shaping]` over them.
     #[serde(deserialize_with = "read_later")]
     pub shaping: Tables,
+    /// Keys that sign campaigns which have none of their own, chosen by the From domain.
+    pub dkim: Vec<DkimKey>,
     /// What these settings were read from, and are read from again when it changes.
     #[serde(skip)]
     pub file: Option<PathBuf>,
@@ -173,6 +177,7 @@ impl Node {
         let files = node.shaping_files.iter_mut().chain(&mut node.reply_files);
         files.for_each(|file| *file = folder.join(&*file));
         node.sources.values_mut().for_each(|source| source.relate(folder));
+        node.dkim.iter_mut().for_each(|key| key.relate(folder));
         node.file = Some(file.to_owned());
         node.shape(inline)?;
         Ok(node)
@@ -242,6 +247,7 @@ impl Node {
             reputation: policy::Reputation::default(),
             shaping_files: Vec::new(),
             shaping: Tables::shipped(),
+            dkim: Vec::new(),
             file: None,
         }
     }
@@ -299,6 +305,9 @@ impl Node {
                     format!("the pool `{pool}` uses the source `{unknown}`, which is not in [sources]");
                 return Some((keys(&["pools", pool, unknown]), what, fault::suggestion(unknown, &known)));
             }
+        }
+        if let Some(([at, key], what, advice)) = dkim::mistake(&self.dkim) {
+            return Some((vec!["dkim".to_owned(), at, key], what, advice.into()));
         }
         policy::mistake(self)
     }
@@ -405,11 +414,30 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_shown_by_name_and_mistakes_in_them_told_with_their_place() {
+        let key = "[[dkim]]\ndomain = \"sender.test\"\nselector = \"s1\"\n";
+        let text = format!("{key}key_env = \"KEY\"\nsince = 2026-12-01\n[sources.a]\n");
+        let node = Node::parse(Path::new("f"), &text).unwrap();
+        assert_eq!(Node::parse(Path::new("f"), &node.merged_toml()).unwrap(), node);
+        assert!(node.merged_toml().contains("key_env = \"KEY\""), "{}", node.merged_toml());
+        let message = fault(&format!("{key}key_env = \"A\"\n{key}key_env = \"B\"\n"));
+        assert!(message.starts_with("postroad.toml:7:12: there are two keys"), "{message}");
+        let message = fault(key);
+        assert!(message.starts_with("postroad.toml:3:12: the key `s1` has no place"), "{message}");
+        let message = fault(&key.replace("sender.test", "sender"));
+        assert!(message.starts_with("postroad.toml:2:10: `sender` is no mail domain"), "{message}");
+        let message = fault(&format!("{key}keyfile = \"x\"\n"));
+        assert!(message.starts_with("postroad.toml:4:1: unknown key `keyfile`"), "{message}");
+    }
+
+    #[test]
     fn paths_are_relative_to_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("node.toml");
-        std::fs::write(&file, "state = \"here\"\ntls_ca_file = \"ca.pem\"\n").unwrap();
+        let key = "[[dkim]]\ndomain = \"a.test\"\nselector = \"s\"\nkey_file = \"k.pem\"\n";
+        std::fs::write(&file, format!("state = \"here\"\ntls_ca_file = \"ca.pem\"\n{key}")).unwrap();
         let node = Node::load(Some(&file)).unwrap();
+        assert_eq!(node.dkim[0].key_file, Some(folder.path().join("k.pem")));
         assert_eq!(node.state, folder.path().join("here"));
         assert_eq!(node.tls_ca_file, Some(folder.path().join("ca.pem")));
         assert!(Node::load(Some(&folder.path().join("gone.toml"))).is_err());

@@ -201,6 +201,23 @@ pub mod duration_list {
     }
 }
 
+/// A mail domain in a file.
+pub mod domain_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::address::Domain;
+
+    pub fn serialize<S: Serializer>(domain: &Domain, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(domain.as_str())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Domain, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Domain::parse(&text)
+            .map_err(|error| serde::de::Error::custom(format!("`{text}` is no mail domain: {error}")))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -46,7 +46,7 @@ pub fn compile(making: &Making<'_>) -> Result<Content, EngineError> {
         attachments: files.attachments()?,
         calendar: manifest.calendar.as_ref().map(calendar),
     };
-    let signers = signers::of(manifest)?;
+    let signers = signers::in_force(&manifest.dkim, date)?;
     let unsubscribe = manifest.unsubscribe.as_ref();
     let from = manifest.from_address();
     let source = ContentSource {

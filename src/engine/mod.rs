@@ -38,6 +38,7 @@ use crate::egress::{self, Egress, Pool};
 use crate::envelope::Verp;
 use crate::feedback::{self, Feedback, Suppressor};
 use crate::journal::{Inflight, Line, NameKind, Writer};
+use crate::message::Signer;
 use crate::message::composer::Composer;
 use crate::metrics::{InDoubtLine, JournalLine, Progress, Report, Totals};
 use crate::outcome::{Disposition, InDoubtPolicy};
@@ -75,8 +76,10 @@ pub enum EngineError {
     Import(String),
     #[error("the message cannot be made: {0}")]
     Content(#[from] crate::message::ContentError),
-    #[error("DKIM key of selector {selector}: {error}")]
-    Dkim { selector: String, error: crate::message::DkimError },
+    #[error("the DKIM key {name}: {error}")]
+    Dkim { name: String, error: crate::message::DkimError },
+    #[error(transparent)]
+    DkimKey(#[from] crate::config::dkim::KeyError),
     #[error(transparent)]
     Recovery(#[from] crate::journal::JournalError),
     #[error("the journal failed: {0}; what it had not written is tried again by `postroad resume`")]
@@ -173,6 +176,8 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
         run_token: &run.token(),
         date,
     })?;
+    let signers: Vec<&Signer> = content.signers().collect();
+    warnings.extend(signers::warnings(&manifest.dkim, &signers, date));
     let verp = Verp::new(&run.token(), manifest.return_path_domain.clone());
     let composer = Arc::new(Composer::new(spool.clone(), suppression.clone(), content, verp));
 

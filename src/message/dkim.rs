@@ -5,25 +5,31 @@
 //! a message costs two hashes and the key's operation. `b=` ends the header without a `;`, and is folded
 //! only between base64 characters, which every verifier reads alike. No `l=`: it would leave the end open.
 
+mod generate;
+mod private;
+mod record;
+mod signer;
+
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::error::{KeyRejected, Unspecified};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256};
+use aws_lc_rs::error::Unspecified;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use memchr::memmem::Finder;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
 
 use super::RenderError;
-use crate::address::Domain;
 
-/// Signed once more than they occur (RFC 6376 §8.15; RFC 8058 §4 for the List headers).
-const OVERSIGNED: [&str; 10] = [
+pub use generate::{KeyKind, generate};
+pub use private::{DkimError, RSA_BITS_ADVISED, RSA_BITS_MIN};
+pub use record::zone_line;
+pub use signer::{Algorithm, Signer};
+
+/// Signed once more than they occur, there or not: what a reader or a filter goes by, so that one that is
+/// added later breaks the signature (RFC 6376 §8.15; RFC 8058 §4 for the List headers). Not among them are
+/// headers that honest hosts on the way add, such as Sender.
+const OVERSIGNED: [&str; 12] = [
     "From",
     "To",
+    "Cc",
     "Subject",
     "Date",
     "Message-ID",
@@ -32,136 +38,16 @@ const OVERSIGNED: [&str; 10] = [
     "List-Unsubscribe-Post",
     "MIME-Version",
     "Content-Type",
+    "Content-Transfer-Encoding",
 ];
-/// Bits of an RSA modulus at least: receivers ignore less than 1024, and aws-lc-rs signs from here on.
-const RSA_BITS_MIN: usize = 2048;
+/// Likewise, where they are there at all: who asks for complaints or names the campaign is signed (RFC 9477
+/// §3.1), and no second one can be put beside it.
+const OVERSIGNED_IF_THERE: [&str; 4] = ["List-Id", "Feedback-ID", "CFBL-Address", "CFBL-Feedback-ID"];
 /// Characters of a signature on one line.
 const SIGNATURE_LINE: usize = 72;
 /// `bh=` of SHA-256 in base64.
 const BODY_HASH_CHARACTERS: usize = 44;
 const AFTER_BODY_HASH: &[u8] = b";\r\n\tb=";
-
-/// Why a key cannot sign.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DkimError {
-    #[error(
-        "no private key found; give a PEM file with an RSA key (PKCS#8 or PKCS#1) or an Ed25519 key (PKCS#8)"
-    )]
-    NoKey,
-    #[error("not an RSA or Ed25519 private key that can be used: {0}")]
-    Key(String),
-    #[error("the RSA key is too short; make one of 2048 bits")]
-    TooShort,
-    #[error("the selector {0:?} is not made of DNS labels")]
-    Selector(String),
-}
-
-/// A private key that signs for a domain under a selector.
-pub struct Signer {
-    domain: Domain,
-    selector: String,
-    key: Key,
-}
-
-enum Key {
-    Rsa(Box<RsaKeyPair>),
-    Ed25519(Box<Ed25519KeyPair>),
-}
-
-impl Signer {
-    /// Reads RSA (PKCS#8 or PKCS#1) or Ed25519 (PKCS#8) from PEM.
-    ///
-    /// # Errors
-    /// No such key in `pem`, an RSA key under 2048 bits, a bad selector. The key itself is never in the text.
-    pub fn from_pem(domain: Domain, selector: &str, pem: &str) -> Result<Self, DkimError> {
-        let label = |label: &str| {
-            !label.is_empty()
-                && label.len() <= 63
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-        };
-        if !selector.split('.').all(label) {
-            return Err(DkimError::Selector(selector.to_owned()));
-        }
-        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| DkimError::NoKey)?;
-        let key = match &der {
-            PrivateKeyDer::Pkcs1(der) => rsa(RsaKeyPair::from_der(der.secret_pkcs1_der()))?,
-            PrivateKeyDer::Pkcs8(der) => {
-                let der = der.secret_pkcs8_der();
-                match Ed25519KeyPair::from_pkcs8_maybe_unchecked(der) {
-                    Ok(pair) => Key::Ed25519(Box::new(pair)),
-                    Err(_) => rsa(RsaKeyPair::from_pkcs8(der))?,
-                }
-            }
-            _ => return Err(DkimError::NoKey),
-        };
-        Ok(Self { domain, selector: selector.to_owned(), key })
-    }
-
-    pub fn domain(&self) -> &Domain {
-        &self.domain
-    }
-
-    /// Where verifiers look the public key up: `selector._domainkey.domain`.
-    pub fn name(&self) -> String {
-        format!("{}._domainkey.{}", self.selector, self.domain)
-    }
-
-    /// The text of the TXT record that publishes the public key (RFC 6376 §3.6.1, RFC 8463 §4).
-    pub fn public_record(&self) -> String {
-        match &self.key {
-            Key::Rsa(pair) => {
-                let der = pair.public_key().as_der().expect("a public key has a DER form");
-                format!("v=DKIM1; k=rsa; p={}", BASE64.encode(der.as_ref()))
-            }
-            Key::Ed25519(pair) => {
-                format!("v=DKIM1; k=ed25519; p={}", BASE64.encode(pair.public_key().as_ref()))
-            }
-        }
-    }
-
-    /// Bits of the RSA modulus; `None` for Ed25519.
-    pub fn rsa_bits(&self) -> Option<usize> {
-        match &self.key {
-            Key::Rsa(pair) => Some(pair.public_modulus_len() * 8),
-            Key::Ed25519(_) => None,
-        }
-    }
-
-    fn algorithm(&self) -> &'static str {
-        match self.key {
-            Key::Rsa(_) => "rsa-sha256",
-            Key::Ed25519(_) => "ed25519-sha256",
-        }
-    }
-
-    fn signature_octets(&self) -> usize {
-        match &self.key {
-            Key::Rsa(pair) => pair.public_modulus_len(),
-            Key::Ed25519(_) => 64,
-        }
-    }
-
-    fn sign(&self, headers: &[u8], signature: &mut [u8]) -> Result<(), Unspecified> {
-        match &self.key {
-            Key::Rsa(pair) => pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), headers, signature),
-            Key::Ed25519(pair) => {
-                // RFC 8463 §3: the hash is what PureEdDSA signs.
-                signature.copy_from_slice(pair.try_sign(digest(&SHA256, headers).as_ref())?.as_ref());
-                Ok(())
-            }
-        }
-    }
-}
-
-fn rsa(pair: Result<RsaKeyPair, KeyRejected>) -> Result<Key, DkimError> {
-    match pair {
-        Ok(pair) if pair.public_modulus_len() * 8 >= RSA_BITS_MIN => Ok(Key::Rsa(Box::new(pair))),
-        Ok(_) => Err(DkimError::TooShort),
-        Err(error) if error.to_string() == "TooSmall" => Err(DkimError::TooShort),
-        Err(error) => Err(DkimError::Key(error.to_string())),
-    }
-}
 
 /// The signers of a campaign with what they say in every message.
 pub(super) struct Seals {
@@ -197,6 +83,10 @@ impl Seals {
     /// Octets all signatures take together: what must be left free before the first header.
     pub fn octets(&self) -> usize {
         self.seals.iter().map(|seal| seal.octets).sum()
+    }
+
+    pub fn signers(&self) -> impl Iterator<Item = &Signer> {
+        self.seals.iter().map(|seal| &seal.signer)
     }
 
     /// Signs the message in `out`, whose first `octets()` octets are free and whose text starts at `body`.
@@ -270,12 +160,14 @@ impl Seal {
     fn new(signer: Signer, names: &[&str], time: u64) -> Self {
         let mut head = format!(
             "DKIM-Signature: v=1; a={}; c=relaxed/relaxed;\r\n\td={};\r\n\ts={}; t={time};\r\n\th=",
-            signer.algorithm(),
-            signer.domain,
-            signer.selector,
+            signer.algorithm().name(),
+            signer.domain(),
+            signer.selector(),
         );
         let mut column = 3;
-        for (index, name) in names.iter().chain(&OVERSIGNED).enumerate() {
+        let is_there = |name: &&&str| names.iter().any(|there| there.eq_ignore_ascii_case(name));
+        let again = OVERSIGNED.iter().chain(OVERSIGNED_IF_THERE.iter().filter(is_there));
+        for (index, name) in names.iter().chain(again).enumerate() {
             if index > 0 {
                 head.push(':');
                 column += 1;

@@ -242,6 +242,11 @@ impl Content {
         })
     }
 
+    /// The keys that sign it, in the order of their signatures.
+    pub fn signers(&self) -> impl Iterator<Item = &Signer> {
+        self.seals.signers()
+    }
+
     /// Writes the whole message over `out`: CRLF line ends, not dot-stuffed, DKIM-Signature first.
     ///
     /// # Errors

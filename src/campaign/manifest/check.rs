@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{FILE, Manifest};
 use crate::address::Address;
+use crate::config::dkim;
 use crate::config::fault::Fault;
 use crate::message::{self, Folder, FolderError, Region};
 
@@ -213,24 +214,10 @@ fn list(manifest: &Manifest) -> Result<(), Mistake> {
 }
 
 fn keys(manifest: &Manifest) -> Result<(), Mistake> {
-    for (at, key) in manifest.dkim.iter().enumerate() {
-        let at_text = at.to_string();
-        let label = |label: &str| {
-            !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        };
-        if !key.selector.split('.').all(label) {
-            let what = format!("`{}` is no DKIM selector", key.selector);
-            return Err(Mistake::new(&["dkim", &at_text, "selector"], what, "use letters, digits and -"));
-        }
-        let advice = "give one of key_file (PEM) and key_env (a variable that holds the PEM)";
-        let what = match (&key.key_file, &key.key_env) {
-            (Some(_), Some(_)) => format!("the key `{}` has two places", key.selector),
-            (None, None) => format!("the key `{}` has no place", key.selector),
-            _ => continue,
-        };
-        return Err(Mistake::new(&["dkim", &at_text, "selector"], what, advice));
+    match dkim::mistake(&manifest.dkim) {
+        Some(([at, key], what, advice)) => Err(Mistake::new(&["dkim", &at, &key], what, advice)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn retry(manifest: &Manifest) -> Result<(), Mistake> {
