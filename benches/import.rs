@@ -66,7 +66,7 @@ fn scrambled(seed: u64) -> u64 {
 fn import_once(list: &Path, folder: &Path, on_first: impl Fn() + Sync) -> ImportTotals {
     let spool = Spool::open(folder).expect("a new folder");
     let job = ImportJob {
-        list: List::open(&ListSource::new(list), None).expect("the list is good"),
+        audience: List::open(&ListSource::new(list), None).expect("the list is good").into(),
         spool: &spool,
         rejected: folder.join("rejected.csv"),
         suppression: &Suppression::none(),

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Where the rows of a list have ended up so far.
+/// Where the rows of the lists have ended up so far.
 ///
 /// Invariant: `rows` is the sum of all the others; see [`Totals::check`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct Totals {
     pub rows: u64,
     /// No address that could be mailed, or a row that cannot be made into a message.
     pub invalid: u64,
+    /// Not meant: the manifest's `where`, exclude lists, sample or cap.
+    #[serde(default)]
+    pub left_out: u64,
     pub duplicate: u64,
     pub suppressed: u64,
     pub delivered: u64,
@@ -37,9 +40,10 @@ pub struct Imbalance {
 
 impl Totals {
     /// Each disposition by name, in the order of the road.
-    pub fn parts(&self) -> [(&'static str, u64); 9] {
+    pub fn parts(&self) -> [(&'static str, u64); 10] {
         [
             ("invalid", self.invalid),
+            ("left out", self.left_out),
             ("duplicate", self.duplicate),
             ("suppressed", self.suppressed),
             ("delivered", self.delivered),
@@ -103,6 +107,23 @@ pub struct InDoubtLine {
     pub address: String,
     /// `resend`, `skip` or `hold`.
     pub policy: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<RowOrigin>,
+}
+
+/// Where a row is from in a campaign of several lists, whose rows are numbered together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowOrigin {
+    /// The list's file.
+    pub list: String,
+    /// 1-based data row of that list.
+    pub row: u64,
+}
+
+impl std::fmt::Display for RowOrigin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "row {} of {}", self.row, self.list)
+    }
 }
 
 /// A run at its end, or where it was stopped.

@@ -23,7 +23,7 @@ fn import_into(
     on_segment: impl FnMut(Arc<Segment>) -> ControlFlow<()> + Send,
 ) -> Result<ImportTotals, ImportError> {
     let job = ImportJob {
-        list,
+        audience: list.into(),
         spool: &Spool::open(&folder.join("spool")).unwrap(),
         rejected: folder.join("rejected.csv"),
         suppression,
@@ -66,8 +66,8 @@ fn outcome(folder: &Path, totals: ImportTotals) -> Imported {
     let mut rejected = csv::Reader::from_path(folder.join("rejected.csv")).unwrap();
     assert_eq!(rejected.headers().unwrap(), ["row", "address", "reason"].as_slice());
     let rejected: Vec<_> = rejected.deserialize().map(Result::unwrap).collect();
-    let ImportTotals { rows, invalid, duplicate, suppressed, accepted, .. } = totals;
-    assert_eq!(rows, invalid + duplicate + suppressed + accepted);
+    let ImportTotals { rows, invalid, left_out, duplicate, suppressed, accepted, .. } = totals;
+    assert_eq!(rows, invalid + left_out.sum() + duplicate + suppressed + accepted);
     assert_eq!((accepted, invalid), (recipients.len() as u64, rejected.len() as u64));
     Imported { totals, recipients, rejected }
 }
@@ -270,6 +270,13 @@ fn one_address_is_mailed_once_and_a_suppressed_one_never() {
     assert_eq!(all.map(Result::unwrap).count(), 5);
 }
 
+#[test]
+fn a_list_of_one_line_without_a_line_end_has_one_row() {
+    let imported = import_octets(&ListSource::new("list"), b"{\"email\":\"ann@one.test\"}");
+    assert_eq!((imported.totals.rows, imported.totals.accepted), (1, 1));
+    assert_eq!(import_octets(&ListSource::new("list"), b"email").totals.rows, 0);
+}
+
 /// Rows of every kind, more than the first two segments hold.
 fn long_list(rows: usize) -> String {
     let mut list = "email,n\n".to_owned();
@@ -429,7 +436,7 @@ fn a_list_of_many_columns_takes_no_more_memory_than_one_of_many_rows() {
 fn more_refused_rows_than_allowed_stop_the_import() {
     let folder = tempfile::tempdir().unwrap();
     let job = ImportJob {
-        list: open(&ListSource::new("list"), b"email\na\nb\nc\n").unwrap(),
+        audience: open(&ListSource::new("list"), b"email\na\nb\nc\n").unwrap().into(),
         spool: &Spool::open(&folder.path().join("spool")).unwrap(),
         rejected: folder.path().join("rejected.csv"),
         suppression: &Suppression::none(),
@@ -447,7 +454,7 @@ fn a_spool_that_cannot_be_written_is_an_error_and_no_half_segment() {
     let spool = Spool::open(&folder.path().join("spool")).unwrap();
     std::fs::remove_dir(folder.path().join("spool")).unwrap();
     let job = ImportJob {
-        list: open(&ListSource::new("list"), long_list(10_000).as_bytes()).unwrap(),
+        audience: open(&ListSource::new("list"), long_list(10_000).as_bytes()).unwrap().into(),
         spool: &spool,
         rejected: folder.path().join("rejected.csv"),
         suppression: &Suppression::none(),

@@ -52,7 +52,7 @@ fn open(text: &str) -> Result<Manifest, ManifestError> {
 #[test]
 fn a_manifest_without_mistakes_opens_with_absolute_paths() {
     let manifest = open(GOOD).unwrap();
-    assert!(manifest.list.file.is_absolute() && manifest.text.as_ref().unwrap().is_absolute());
+    assert!(manifest.lists[0].file.is_absolute() && manifest.text.as_ref().unwrap().is_absolute());
     assert!(manifest.dkim[0].key_file.as_ref().unwrap().is_absolute());
     assert_eq!(manifest.retry.schedule.iter().map(|wait| wait.as_secs()).collect::<Vec<_>>(), [300, 5_400]);
     assert_eq!(manifest.retry.expiry.as_secs(), 172_800);
@@ -142,6 +142,59 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("\"1h30m\"", "\"90\"", "28:12: `90` is no duration", "\"30s\""),
     ("\"5m\", \"1h30m\"", "", "28:12: the retry schedule is empty", "[\"5m\", \"30m\", \"2h\"]"),
     ("\"2d\"\n", "\"2d\"\njitter = 2.0\n", "30:10: a jitter of 2", "10 %"),
+    ("[list]\n", "[list]\nwhere = 'name =='\n", "14:9: this is no expression: ", "country == \"DE\""),
+    (
+        "[list]\n",
+        "[[list]]\nfile = \"list.csv\"\n[[list]]\nwhere = '('\n",
+        "16:9: this is no expression: ",
+        "",
+    ),
+    ("[list]\n", "[[list]]\nfile = \"gone.csv\"\n[[list]]\n", "14:8: cannot find", "gone.csv"),
+    (
+        "[list]\n",
+        "[[list]]\nfile = \"list.csv\"\n[[list]]\ndelimitr = \"x\"\n",
+        "16:1: unknown key `delimitr`",
+        "`delimiter`",
+    ),
+    ("[list]\n", "[[list]]\nformat = \"csv\"\n[[list]]\n", "13:1: the key `file` is missing", ""),
+    ("[list]\nfile = \"list.csv\"\n", "[list]\n", "13:1: the key `file` is missing", "add it"),
+    ("file = \"list.csv\"\n", "fil = \"list.csv\"\n", "14:1: unknown key `fil`", "did you mean `file`?"),
+    (
+        "[list]\nfile = \"list.csv\"\n\n[list.columns]\nname = \"First name\"\n",
+        "[[list]]\nfile = \"-\"\n[[list]]\nfile = \"-\"\n",
+        "16:8: a second list comes through",
+        "into a file",
+    ),
+    (
+        "[list]\nfile = \"list.csv\"\n\n[list.columns]\nname = \"First name\"\n",
+        "[select]\n",
+        "1:1: the key `list` is missing",
+        "add it",
+    ),
+    ("[limits]\n", "[select]\nwhere = \"a b\"\n[limits]\n", "25:9: this is no expression", "points > 100"),
+    ("[limits]\n", "[select]\ncap = 0\n[limits]\n", "25:7: nobody would be mailed", "leave it out"),
+    ("[limits]\n", "[select]\nsample = \"0%\"\n[limits]\n", "25:10: `0%` is no share", "above 0"),
+    ("[limits]\n", "[[exclude]]\nfile = \"-\"\n[limits]\n", "25:8: only a list of recipients", "name a file"),
+    ("[limits]\n", "[[exclude]]\nfile = \"no.csv\"\n[limits]\n", "25:8: cannot find", "no.csv"),
+    (
+        "[limits]\n",
+        "[seeds]\nevery = 0\nlist = { file = \"list.csv\" }\n[limits]\n",
+        "25:9: no recipient would ever come",
+        "after how many",
+    ),
+    (
+        "[limits]\n",
+        "[seeds]\nevery = 9\nat = [1]\nlist = { file = \"list.csv\" }\n[limits]\n",
+        "25:9: seeds have places and",
+        "one of",
+    ),
+    (
+        "[limits]\n",
+        "[seeds]\nat = [5, 1]\nlist = { file = \"list.csv\" }\n[limits]\n",
+        "25:6: the places of the seeds go back",
+        "in order",
+    ),
+    ("[limits]\n", "[seeds]\nlist = { file = \"gone.csv\" }\n[limits]\n", "25:17: cannot find", "gone.csv"),
     ("subject = \"", "subject = ", "4:", ""),
 ];
 

@@ -77,7 +77,7 @@ fn date() -> SystemTime {
 }
 
 fn compiled(manifest: &Manifest) -> Result<(List, Content), String> {
-    let list = List::open(&manifest.list.source(), None).unwrap();
+    let list = List::open(&manifest.lists[0].source(), None).unwrap();
     let columns = list.columns().names();
     let content = compile(&Making { manifest, columns, run_token: "k3f9", date: date() })
         .map_err(|error| error.to_string())?;

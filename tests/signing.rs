@@ -134,7 +134,7 @@ fn compiled(manifest: &Manifest, date: SystemTime) -> Result<Content, EngineErro
 
 /// The message of the list's only row.
 fn message(manifest: &Manifest, content: &Content) -> Vec<u8> {
-    let mut list = List::open(&manifest.list.source(), None).unwrap();
+    let mut list = List::open(&manifest.lists[0].source(), None).unwrap();
     let Step::Row(row) = list.next(Duration::from_secs(5)).unwrap() else { panic!("no row") };
     let (address, fields) = row.read().unwrap();
     let fields: Vec<&str> = fields.iter().collect();

@@ -5,7 +5,7 @@
 //! header                archived column names
 //! block …               archived, about 64 KiB each, 16-aligned
 //! rows                  u32 a row: the recipient it became, or none
-//! directory             archived totals, blocks (place, CRC32C, rows), spans by domain, place of rows
+//! directory             archived totals, blocks (place, CRC32C, rows), spans by domain, place of rows, origins
 //! trailer, 32 octets    place, length and CRC32C of the directory, its own CRC32C, magic
 //! ```
 //!
@@ -20,7 +20,7 @@ pub(crate) const BLOCK_OCTETS: usize = 64 * 1024;
 pub(crate) const ALIGNMENT: usize = 16;
 pub(crate) const PREAMBLE_OCTETS: usize = 32;
 pub(crate) const TRAILER_OCTETS: usize = 32;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// In place of a recipient, for a row that became none.
 pub(crate) const NO_RECIPIENT: u32 = u32::MAX;
 const MAGIC_HEAD: [u8; 8] = *b"POSTROAD";
@@ -83,11 +83,23 @@ pub(crate) struct Directory {
     pub span_ends: Vec<u32>,
     pub span_names: Vec<u8>,
     pub rows: Framed,
+    /// From which row on rows came from where; ascending.
+    pub origins: Vec<Origin>,
+}
+
+/// Rows from `first_row` on, until the next of these, are those of a list from its row `list_row` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub(crate) struct Origin {
+    pub first_row: u64,
+    /// The list's place in the campaign; the seeds come after the last.
+    pub list: u16,
+    /// 1-based.
+    pub list_row: u64,
 }
 
 /// What became of the rows a segment stands for.
 ///
-/// `last_row - first_row + 1 = invalid + duplicate + suppressed + accepted`.
+/// `last_row - first_row + 1 = invalid + left_out + duplicate + suppressed + accepted`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct SegmentTotals {
     /// 1-based data rows of the list, both inclusive, without a gap from segment to segment. A segment
@@ -98,9 +110,12 @@ pub struct SegmentTotals {
     pub duplicate: u64,
     pub suppressed: u64,
     pub accepted: u64,
+    /// Of `accepted`: seeds.
+    pub seeds: u64,
+    pub left_out: LeftOut,
     /// Length of `rejected.csv` after `last_row`.
     pub rejected_bytes: u64,
-    /// Octets of the list, decompressed, up to the end of `last_row`.
+    /// Octets of the lists, decompressed, up to the end of `last_row`.
     pub input_bytes: u64,
     /// The list ended with this segment.
     pub last: bool,
@@ -113,7 +128,65 @@ impl SegmentTotals {
 
     /// Whether every row has become exactly one thing.
     pub fn adds_up(&self) -> bool {
-        self.rows() == self.invalid + self.duplicate + self.suppressed + self.accepted
+        let left_out = self.left_out.sum();
+        self.rows() == self.invalid + left_out + self.duplicate + self.suppressed + self.accepted
+    }
+
+    /// Takes over the counts of rows, not the range of rows nor the lengths.
+    pub(crate) fn add_counts(&mut self, more: &Self) {
+        let Self { invalid, duplicate, suppressed, accepted, seeds, left_out, .. } = *more;
+        self.invalid += invalid;
+        self.duplicate += duplicate;
+        self.suppressed += suppressed;
+        self.accepted += accepted;
+        self.seeds += seeds;
+        self.left_out.condition += left_out.condition;
+        self.left_out.excluded += left_out.excluded;
+        self.left_out.sample += left_out.sample;
+        self.left_out.cap += left_out.cap;
+    }
+}
+
+/// Rows that the selection leaves out, by why.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// A `where` was not true.
+    pub condition: u64,
+    /// On an exclude list.
+    pub excluded: u64,
+    /// Not in the sample.
+    pub sample: u64,
+    /// After the cap was reached.
+    pub cap: u64,
+}
+
+/// Why a row is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    #[error("a `where` is not true of it")]
+    Condition,
+    #[error("its address is on an exclude list")]
+    Excluded,
+    #[error("it is not in the sample")]
+    Sample,
+    #[error("the cap is reached before it")]
+    Cap,
+}
+
+impl LeftOut {
+    pub fn sum(&self) -> u64 {
+        let Self { condition, excluded, sample, cap } = self;
+        condition + excluded + sample + cap
+    }
+
+    /// The count of a reason.
+    pub(crate) fn of(&mut self, reason: Reason) -> &mut u64 {
+        match reason {
+            Reason::Condition => &mut self.condition,
+            Reason::Excluded => &mut self.excluded,
+            Reason::Sample => &mut self.sample,
+            Reason::Cap => &mut self.cap,
+        }
     }
 }
 

@@ -15,8 +15,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::address::AddressRef;
 use crate::campaign::archive::{
-    ALIGNMENT, BLOCK_OCTETS, Block, BlockPlace, Directory, Framed, Header, NO_RECIPIENT, PREAMBLE_OCTETS,
-    SegmentTotals, preamble, trailer,
+    ALIGNMENT, BLOCK_OCTETS, Block, BlockPlace, Directory, Framed, Header, NO_RECIPIENT, Origin,
+    PREAMBLE_OCTETS, SegmentTotals, preamble, trailer,
 };
 use crate::campaign::row::ROW_OCTETS_MAX;
 use crate::campaign::segment::{Columns, Segment, SegmentError};
@@ -39,6 +39,7 @@ pub struct SegmentBuilder {
     rows: Vec<u32>,
     domain_of: Vec<u32>,
     domains: DomainNames,
+    origins: Vec<Origin>,
 }
 
 /// Why a builder takes no more.
@@ -57,6 +58,7 @@ impl SegmentBuilder {
             rows: Vec::new(),
             domain_of: Vec::new(),
             domains: DomainNames::default(),
+            origins: Vec::new(),
         }
     }
 
@@ -74,6 +76,18 @@ impl SegmentBuilder {
             numbers.reserve_exact(rows);
         }
         self.domains.clear();
+        self.origins.clear();
+    }
+
+    /// Says from where the next row is: before [`Self::push`] or what `totals` says of it.
+    pub(crate) fn begin_row(&mut self, row: u64, list: u16, list_row: u64) {
+        let follows = self.origins.last().is_some_and(|origin| {
+            origin.list == list && row - origin.first_row == list_row - origin.list_row
+        });
+        if !follows {
+            self.origins.push(Origin { first_row: row, list, list_row });
+        }
+        self.totals.last_row = row;
     }
 
     /// Adds a recipient with a field for each column, fewer being filled up with empty ones.
@@ -173,6 +187,7 @@ impl SegmentBuilder {
             span_ends: Vec::with_capacity(domains.len()),
             span_names: Vec::new(),
             rows: Framed::default(),
+            origins: self.origins.clone(),
         };
         let mut block = Block::default();
         let mut written = 0;

@@ -1,4 +1,4 @@
-//! A campaign's list before there is a run: read, parsed and cleared exactly as a run would, into a spool
+//! A campaign's lists before there is a run: read, selected and cleared exactly as a run would, into a spool
 //! that goes when the draft is dropped.
 //!
 //! Checks, plans and previews work on it, so that what they say of a list is what a run makes of it.
@@ -7,8 +7,8 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::campaign::audience::{Audience, AudienceError};
 use crate::campaign::import::{ImportError, ImportJob, ImportProgress, ImportTotals, import};
-use crate::campaign::list::{List, ListError};
 use crate::campaign::manifest::Manifest;
 use crate::campaign::segment::Columns;
 use crate::campaign::spool::{Spool, SpoolError};
@@ -19,7 +19,7 @@ use crate::suppression::Suppression;
 #[non_exhaustive]
 pub enum DraftError {
     #[error(transparent)]
-    List(#[from] ListError),
+    Audience(#[from] AudienceError),
     #[error(transparent)]
     Import(#[from] ImportError),
     #[error(transparent)]
@@ -28,31 +28,31 @@ pub enum DraftError {
     Folder { folder: PathBuf, error: std::io::Error },
 }
 
-/// A list read to its end.
+/// The lists read to their end.
 #[derive(Debug)]
 pub struct Draft {
     pub spool: Spool,
     pub columns: Columns,
     pub totals: ImportTotals,
-    /// Row number, address and reason of each row that cannot be mailed.
+    /// As a run has it: row number, address and reason of each row that cannot be mailed.
     pub rejected: PathBuf,
     _folder: Folder,
 }
 
 impl Draft {
-    /// Reads the manifest's list to its end; some 17 octets of memory a recipient, and the spool on disk
+    /// Reads the manifest's lists to their end; some 17 octets of memory a recipient, and the spool on disk
     /// below `state` meanwhile. Blocks.
     ///
     /// # Errors
     /// What ends an import. A list on the standard input is gone afterwards.
     pub fn read(state: &Path, manifest: &Manifest, suppression: &Suppression) -> Result<Self, DraftError> {
-        let list = List::open(&manifest.list.source(), None)?;
-        let columns = list.columns().clone();
+        let audience = Audience::open(manifest)?;
+        let columns = audience.columns().clone();
         let folder = Folder::make(&state.join("drafts"))?;
         let spool = Spool::open(&folder.0.join("spool"))?;
         let rejected = folder.0.join("rejected.csv");
         let job = ImportJob {
-            list,
+            audience,
             spool: &spool,
             rejected: rejected.clone(),
             suppression,

@@ -52,8 +52,7 @@ impl Duplicates {
         row: u32,
         mut is_same: impl FnMut(u32) -> Result<bool, E>,
     ) -> Result<bool, E> {
-        let shard = &mut self.shards[(key >> HASH_BITS) as usize % SHARDS];
-        let hash = key as u32 & ((1 << HASH_BITS) - 1);
+        let (shard, hash) = self.place(key);
         if shard.taken * 100 >= shard.slots().len() * TAKEN_PERCENT_MAX {
             shard.grow();
         }
@@ -70,6 +69,39 @@ impl Duplicates {
         }
         slots[at] = closed(hash, row);
         Ok(true)
+    }
+}
+
+impl Duplicates {
+    /// Whether a row under `key` is the same, as `is_same` finds by looking at it.
+    ///
+    /// # Errors
+    /// Those of `is_same`.
+    pub(crate) fn holds<E>(
+        &mut self,
+        key: u128,
+        mut is_same: impl FnMut(u32) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        let (shard, hash) = self.place(key);
+        let slots = shard.slots();
+        if slots.is_empty() {
+            return Ok(false);
+        }
+        let mut at = home(hash, slots.len());
+        while slots[at] != FREE {
+            let (known, row) = opened(slots[at]);
+            if known == hash && is_same(row)? {
+                return Ok(true);
+            }
+            at = after(at, slots.len());
+        }
+        Ok(false)
+    }
+
+    /// The shard of a key, and what of the key stands in a slot of it.
+    fn place(&mut self, key: u128) -> (&mut Shard, u32) {
+        let hash = key as u32 & ((1 << HASH_BITS) - 1);
+        (&mut self.shards[(key >> HASH_BITS) as usize % SHARDS], hash)
     }
 }
 
@@ -132,6 +164,10 @@ mod tests {
             for (at, &(person, hash)) in keys.iter().enumerate() {
                 // `person` is above the 32 bits the set keeps.
                 let key = u128::from(person) << 64 | u128::from(hash.wrapping_mul(0x9e37_79b9) & 0x03ff_0fff);
+                let held = duplicates
+                    .holds(key, |row| Ok::<_, Infallible>(keys[row as usize - 1] == (person, hash)))
+                    .unwrap();
+                prop_assert_eq!(held, seen.contains(&(person, hash)));
                 let added = duplicates
                     .add(key, at as u32 + 1, |row| Ok::<_, Infallible>(keys[row as usize - 1] == (person, hash)))
                     .unwrap();

@@ -1,13 +1,13 @@
-//! Import: a list becomes sealed segments, the first of them within a moment.
+//! Import: lists become sealed segments, the first of them within a moment.
 //!
 //! ```text
-//! list (reading, decompressing) → import (parsing, suppression, duplicates) → seal (sorting, writing)
+//! lists (reading, decompressing) → import (parsing, selection, duplicates) → seal (sorting, writing)
 //! ```
 //!
 //! One thread each, and never more than two segments in memory, one being filled while one is sealed;
 //! whoever takes the sealed segments slowly slows all of it down to the file cursor. Segments stand for
-//! contiguous ranges of rows and record how long `rejected.csv` and the list were at their end, so
-//! that a stopped import goes on from the last sealed segment. Knows nothing of what is done with
+//! contiguous ranges of rows and record which rows of which list they are and how long `rejected.csv` and
+//! the lists were at their end, so that a stopped import goes on from the last sealed segment. Knows nothing of what is done with
 //! recipients.
 
 use std::collections::HashSet;
@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io;
 use std::ops::{ControlFlow, RangeInclusive};
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -25,12 +25,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::address::AddressRef;
+use crate::campaign::archive::{LeftOut, Origin};
+use crate::campaign::audience::Audience;
 use crate::campaign::builder::{RowTooFar, SEGMENT_OCTETS_MAX, SegmentBuilder};
 use crate::campaign::duplicates::Duplicates;
-use crate::campaign::list::{List, ListError, Step};
+use crate::campaign::list::{Advance, ListError, Step};
+use crate::campaign::lists::Lists;
 use crate::campaign::rejected::RejectedRows;
 use crate::campaign::row::{Row, RowError};
 use crate::campaign::segment::{Segment, SegmentError, SegmentTotals};
+use crate::campaign::selection::{Decision, Ledger, Selection};
 use crate::campaign::spool::{Spool, SpoolError};
 use crate::suppression::{Entries, Suppression};
 
@@ -52,7 +56,7 @@ const WAIT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct ImportJob<'a> {
     /// Opened, no row read yet.
-    pub list: List,
+    pub audience: Audience,
     /// Receives the segments; those it holds already are not imported again.
     pub spool: &'a Spool,
     /// Where refused rows go.
@@ -65,32 +69,36 @@ pub struct ImportJob<'a> {
     pub progress: &'a ImportProgress,
 }
 
-/// How far an import is, for those who watch; rows count from the beginning of the list.
+/// How far an import is, for those who watch; rows count from the beginning of the first list.
 #[derive(Debug, Default)]
 pub struct ImportProgress {
     pub rows: AtomicU64,
     pub invalid: AtomicU64,
+    pub left_out: AtomicU64,
     pub duplicate: AtomicU64,
     pub suppressed: AtomicU64,
     pub accepted: AtomicU64,
-    /// Octets read of the file as it is on disk, and their number; 0 when that is not known.
+    /// Octets read of the files as they are on disk, and their number; 0 when that is not known.
     pub read_octets: AtomicU64,
     pub file_octets: AtomicU64,
 }
 
-/// What became of a list. `rows = invalid + duplicate + suppressed + accepted`.
+/// What became of the lists. `rows = invalid + left_out.sum() + duplicate + suppressed + accepted`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ImportTotals {
     pub rows: u64,
     pub invalid: u64,
+    pub left_out: LeftOut,
     pub duplicate: u64,
     pub suppressed: u64,
     pub accepted: u64,
-    /// The list was read to its end; otherwise the import was stopped.
+    /// Of `accepted`: seeds.
+    pub seeds: u64,
+    /// The lists were read to their end; otherwise the import was stopped.
     pub complete: bool,
 }
 
-/// Why an import ended before the list did.
+/// Why an import ended before the lists did.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
@@ -115,7 +123,7 @@ pub enum ImportError {
     Thread(io::Error),
 }
 
-/// Reads the list to its end, sealing segments into the spool and giving each to `on_segment`.
+/// Reads the lists to their end, sealing segments into the spool and giving each to `on_segment`.
 ///
 /// Blocks, so it needs a thread of its own. `on_segment` runs on the sealing thread; while it waits,
 /// sealing waits, and soon reading. Breaking from it stops the import. Not cancel safe but by
@@ -127,13 +135,17 @@ pub fn import(
     job: ImportJob<'_>,
     on_segment: impl FnMut(Arc<Segment>) -> ControlFlow<()> + Send,
 ) -> Result<ImportTotals, ImportError> {
-    let ImportJob { list, spool, rejected: rejected_path, suppression, rejected_max, stop, progress } = job;
+    let ImportJob { audience, spool, rejected: rejected_path, suppression, rejected_max, stop, progress } =
+        job;
     if spool.is_complete() {
-        progress.show(&spool.totals(), &list);
+        progress.show(&spool.totals(), &audience.lists);
         return Ok(ImportTotals::of(&spool.totals(), true));
     }
     let unwritable = |source| ImportError::Rejected { path: rejected_path.clone(), source };
-    let rejected = RejectedRows::open(&rejected_path, spool.totals().rejected_bytes).map_err(unwritable)?;
+    let called = |list| audience.called(list).map(|path| path.display().to_string());
+    let names = (0..=audience.lists.len()).filter_map(called).collect();
+    let rejected =
+        RejectedRows::open(&rejected_path, spool.totals().rejected_bytes, names).map_err(unwritable)?;
     let rejected_file = rejected.file().map_err(unwritable)?;
     let halt = AtomicBool::new(false);
     let (orders, order_queue) = sync_channel(0);
@@ -144,7 +156,7 @@ pub fn import(
             .spawn_scoped(scope, || sealer.run(order_queue))
             .map_err(ImportError::Thread)?;
         let mut import = Import {
-            builder: SegmentBuilder::new(list.columns(), spool.totals().last_row + 1),
+            builder: SegmentBuilder::new(audience.columns(), spool.totals().last_row + 1),
             sealing: None,
             before: spool.totals(),
             duplicates: Duplicates::new(),
@@ -162,14 +174,15 @@ pub fn import(
             halts: [stop, &halt],
             progress,
         };
-        let read = import.resume(list).and_then(|list| match list {
-            Some(list) => import.run(list),
+        let read = import.resume(audience).and_then(|audience| match audience {
+            Some(audience) => import.run(audience),
             None => Ok(false),
         });
         // Without the sender of orders the sealer ends, after the last segment is in the spool.
         drop(import);
         sealing.join().unwrap_or_else(|panic| resume_unwind(panic))?;
-        Ok(ImportTotals::of(&spool.totals(), read?))
+        // Told to break, the sealer leaves what was read after that unsealed, the end of the lists perhaps.
+        Ok(ImportTotals::of(&spool.totals(), read? && spool.is_complete()))
     })
 }
 
@@ -200,52 +213,98 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    /// Passes the rows that are sealed already and learns their addresses. `None` when told to stop.
-    fn resume(&mut self, mut list: List) -> Result<Option<List>, ImportError> {
+    /// Passes the rows that are sealed already, in the order they were taken, and learns their addresses.
+    /// `None` when told to stop.
+    fn resume(&mut self, mut audience: Audience) -> Result<Option<Audience>, ImportError> {
         let SegmentTotals { last_row, input_bytes, .. } = self.before;
         if last_row == 0 {
-            return Ok(Some(list));
+            return Ok(Some(audience));
         }
-        if self.spool.columns().is_some_and(|columns| columns != *list.columns()) {
+        if self.spool.columns().is_some_and(|columns| columns != *audience.columns()) {
             return Err(ImportError::ListChanged { what: "its columns are others".into() });
         }
-        let mut damaged = Vec::new();
+        let (mut damaged, mut origins) = (Vec::new(), Vec::new());
         for segment in self.spool.iter() {
             self.learn(&segment, &mut damaged)?;
+            origins.extend(segment.origins());
             if self.is_halted() {
                 return Ok(None);
             }
         }
-        while list.rows() < last_row {
-            match list.next(WAIT)? {
-                Step::Row(row) => {
-                    if damaged.iter().any(|rows| rows.contains(&row.number))
-                        && let Ok((address, _)) = row.read()
-                    {
-                        self.unread.insert(address.key());
-                    }
-                    if !row.number.is_multiple_of(ROWS_A_LOOK) {
-                        continue;
-                    }
-                }
-                Step::End => {
-                    let what = format!("it has {} rows, {last_row} were imported", list.rows());
-                    return Err(ImportError::ListChanged { what });
-                }
-                Step::Waiting => {}
-            }
-            if self.is_halted() {
-                return Ok(None);
-            }
+        if !self.pass(&mut audience, &origins, &damaged)? {
+            return Ok(None);
         }
-        if list.position() != input_bytes {
+        if audience.lists.rows() != last_row {
+            let what = format!("it is not known where {last_row} imported rows were from");
+            return Err(ImportError::ListChanged { what });
+        }
+        if audience.lists.position() != input_bytes {
             let what = format!(
                 "its first {last_row} rows are {} octets long, they were {input_bytes}",
-                list.position()
+                audience.lists.position()
             );
             return Err(ImportError::ListChanged { what });
         }
-        Ok(Some(list))
+        Ok(Some(audience))
+    }
+
+    /// Reads the rows that `origins` speak of. False when told to stop.
+    fn pass(
+        &mut self,
+        audience: &mut Audience,
+        origins: &[(Origin, u64)],
+        damaged: &[RangeInclusive<u64>],
+    ) -> Result<bool, ImportError> {
+        let seeds = audience.lists.len();
+        let mut reading = 0;
+        for &(Origin { list, .. }, count) in origins {
+            if list != seeds {
+                for ended in reading..list {
+                    if !self.has_ended(&mut audience.lists, ended)? {
+                        return Ok(false);
+                    }
+                }
+                reading = list;
+            }
+            let end = audience.lists.rows() + count;
+            while audience.lists.rows() < end {
+                let next = audience.lists.advance_of(list, WAIT)?;
+                match audience.lists.step(next) {
+                    Step::Row(row) => {
+                        if damaged.iter().any(|rows| rows.contains(&row.number))
+                            && let Ok((address, _)) = row.read()
+                        {
+                            self.unread.insert(address.key());
+                        }
+                        if !row.number.is_multiple_of(ROWS_A_LOOK) {
+                            continue;
+                        }
+                    }
+                    Step::End => return Err(shrunk(audience, list, origins)),
+                    Step::Waiting => {}
+                }
+                if self.is_halted() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sees that a list after which another was begun has no more rows than it had. False when told to stop.
+    fn has_ended(&self, lists: &mut Lists, list: u16) -> Result<bool, ImportError> {
+        loop {
+            match lists.advance_of(list, WAIT)? {
+                Advance::End => return Ok(true),
+                Advance::Row => {
+                    let path = lists.path(list).unwrap_or(Path::new("")).display();
+                    let what = format!("{path} has more than its {} rows", lists.rows_of(list) - 1);
+                    return Err(ImportError::ListChanged { what });
+                }
+                Advance::Waiting if self.is_halted() => return Ok(false),
+                Advance::Waiting => {}
+            }
+        }
     }
 
     /// Rows that a damaged block may have held are added to `damaged`.
@@ -274,13 +333,14 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// Reads to the end of the list. Returns whether it got there.
-    fn run(&mut self, mut list: List) -> Result<bool, ImportError> {
+    /// Reads to the end of the lists. Returns whether it got there.
+    fn run(&mut self, mut audience: Audience) -> Result<bool, ImportError> {
         loop {
-            match list.next(WAIT)? {
+            let next = audience.advance(self.recipients(), self.seeds(), WAIT)?;
+            match audience.lists.step(next) {
                 Step::Row(row) => {
                     let number = row.number;
-                    self.take(&row)?;
+                    self.take(&row, &audience.selection)?;
                     if !number.is_multiple_of(ROWS_A_LOOK) && !self.is_full() {
                         continue;
                     }
@@ -291,44 +351,53 @@ impl Import<'_> {
             if self.is_halted() {
                 return Ok(false);
             }
-            self.builder.totals.input_bytes = list.position();
-            self.show(&list);
+            self.builder.totals.input_bytes = audience.lists.position();
+            self.show(&audience.lists);
             self.suppressed = self.suppression.entries();
             if self.is_full() || self.opened.is_some_and(|opened| opened.elapsed() >= self.size.patience) {
                 self.seal(false)?;
             }
         }
-        self.builder.totals.input_bytes = list.position();
-        self.show(&list);
+        self.builder.totals.input_bytes = audience.lists.position();
+        self.show(&audience.lists);
         self.seal(true)?;
         Ok(true)
     }
 
-    /// Makes of a row exactly one thing: invalid, suppressed, duplicate or accepted.
-    fn take(&mut self, row: &Row<'_>) -> Result<(), ImportError> {
+    /// Makes of a row exactly one thing.
+    fn take(&mut self, row: &Row<'_>, selection: &Selection) -> Result<(), ImportError> {
         if self.opened.is_none() {
             self.opened = Some(Instant::now());
         }
-        self.builder.totals.last_row = row.number;
-        let (address, fields) = match row.read() {
-            Ok(read) => read,
-            Err(reason) => return self.reject(row, &reason),
+        self.builder.begin_row(row.number, row.list, row.list_row);
+        let recipients = self.recipients();
+        let mut known = Known {
+            duplicates: &mut self.duplicates,
+            unread: &self.unread,
+            suppressed: &self.suppressed,
+            earlier: Earlier { builder: &self.builder, sealing: self.sealing.as_deref(), spool: self.spool },
+            recipients,
         };
-        let key = address.key();
-        if self.suppressed.covers(key, address.domain()).is_some() {
-            self.builder.totals.suppressed += 1;
-            return Ok(());
-        }
-        let number = u32::try_from(row.number).map_err(|_| RowTooFar(row.number))?;
-        let earlier = Earlier { builder: &self.builder, sealing: self.sealing.as_deref(), spool: self.spool };
-        let is_new = !self.unread.contains(&key)
-            && self.duplicates.add(key, number, |row| earlier.holds(row, &address))?;
-        if is_new {
-            self.builder.push(row.number, &address, fields.iter())?;
-        } else {
-            self.builder.totals.duplicate += 1;
+        match selection.decide(row, &mut known)? {
+            Decision::Invalid(reason) => return self.reject(row, &reason),
+            Decision::LeftOut(reason) => *self.builder.totals.left_out.of(reason) += 1,
+            Decision::Suppressed(_) => self.builder.totals.suppressed += 1,
+            Decision::Duplicate => self.builder.totals.duplicate += 1,
+            Decision::Accepted(address, fields) => {
+                self.builder.push(row.number, &address, fields.iter())?;
+                self.builder.totals.seeds += u64::from(selection.is_seed(row));
+            }
         }
         Ok(())
+    }
+
+    fn seeds(&self) -> u64 {
+        self.before.seeds + self.builder.totals.seeds
+    }
+
+    /// Accepted rows that are no seeds.
+    fn recipients(&self) -> u64 {
+        self.before.accepted + self.builder.totals.accepted - self.seeds()
     }
 
     fn reject(&mut self, row: &Row<'_>, reason: &RowError) -> Result<(), ImportError> {
@@ -362,10 +431,7 @@ impl Import<'_> {
             return Ok(());
         }
         self.next_number += 1;
-        self.before.invalid += totals.invalid;
-        self.before.duplicate += totals.duplicate;
-        self.before.suppressed += totals.suppressed;
-        self.before.accepted += totals.accepted;
+        self.before.add_counts(&totals);
         self.before.last_row = totals.last_row;
         self.size.grow();
         self.opened = None;
@@ -381,19 +447,58 @@ impl Import<'_> {
         self.halts.iter().any(|halt| halt.load(Ordering::Relaxed))
     }
 
-    fn show(&self, list: &List) {
+    fn show(&self, lists: &Lists) {
         let mut sum = self.before;
-        let totals = &self.builder.totals;
-        sum.invalid += totals.invalid;
-        sum.duplicate += totals.duplicate;
-        sum.suppressed += totals.suppressed;
-        sum.accepted += totals.accepted;
-        sum.last_row = totals.last_row;
-        self.progress.show(&sum, list);
+        sum.add_counts(&self.builder.totals);
+        sum.last_row = self.builder.totals.last_row;
+        self.progress.show(&sum, lists);
     }
 
     fn unwritable(&self, source: io::Error) -> ImportError {
         ImportError::Rejected { path: self.rejected_path.clone(), source }
+    }
+}
+
+/// The error of a list that ended before all its rows were passed.
+fn shrunk(audience: &Audience, list: u16, origins: &[(Origin, u64)]) -> ImportError {
+    let of_list = origins.iter().filter(|(origin, _)| origin.list == list);
+    let imported = of_list.map(|(origin, count)| origin.list_row + count - 1).max().unwrap_or(0);
+    let it = audience.called(list).map_or_else(|| "it".to_owned(), |path| path.display().to_string());
+    let what = format!("{it} has {} rows, {imported} were imported", audience.lists.rows_of(list));
+    ImportError::ListChanged { what }
+}
+
+/// What the selection asks of the rows before.
+struct Known<'a> {
+    duplicates: &'a mut Duplicates,
+    unread: &'a HashSet<u128>,
+    suppressed: &'a Entries,
+    earlier: Earlier<'a>,
+    recipients: u64,
+}
+
+impl Ledger for Known<'_> {
+    type Error = ImportError;
+
+    fn is_suppressed(&mut self, address: &AddressRef<'_>) -> bool {
+        self.suppressed.covers(address.key(), address.domain()).is_some()
+    }
+
+    fn holds(&mut self, address: &AddressRef<'_>) -> Result<bool, ImportError> {
+        let key = address.key();
+        Ok(self.unread.contains(&key)
+            || self.duplicates.holds(key, |row| self.earlier.holds(row, address))?)
+    }
+
+    fn add(&mut self, row: &Row<'_>, address: &AddressRef<'_>) -> Result<bool, ImportError> {
+        let number = u32::try_from(row.number).map_err(|_| RowTooFar(row.number))?;
+        let key = address.key();
+        Ok(!self.unread.contains(&key)
+            && self.duplicates.add(key, number, |row| self.earlier.holds(row, address))?)
+    }
+
+    fn recipients(&self) -> u64 {
+        self.recipients
     }
 }
 
@@ -484,13 +589,14 @@ impl<F: FnMut(Arc<Segment>) -> ControlFlow<()>> Sealer<'_, F> {
 }
 
 impl ImportProgress {
-    fn show(&self, totals: &SegmentTotals, list: &List) {
+    fn show(&self, totals: &SegmentTotals, lists: &Lists) {
         self.rows.store(totals.last_row, Ordering::Relaxed);
         self.invalid.store(totals.invalid, Ordering::Relaxed);
+        self.left_out.store(totals.left_out.sum(), Ordering::Relaxed);
         self.duplicate.store(totals.duplicate, Ordering::Relaxed);
         self.suppressed.store(totals.suppressed, Ordering::Relaxed);
         self.accepted.store(totals.accepted, Ordering::Relaxed);
-        let (read, all) = list.progress();
+        let (read, all) = lists.progress();
         self.read_octets.store(read, Ordering::Relaxed);
         self.file_octets.store(all.unwrap_or_default(), Ordering::Relaxed);
     }
@@ -498,7 +604,8 @@ impl ImportProgress {
 
 impl ImportTotals {
     fn of(totals: &SegmentTotals, complete: bool) -> Self {
-        let SegmentTotals { last_row, invalid, duplicate, suppressed, accepted, .. } = *totals;
-        Self { rows: last_row, invalid, duplicate, suppressed, accepted, complete }
+        let SegmentTotals { last_row, invalid, left_out, duplicate, suppressed, accepted, seeds, .. } =
+            *totals;
+        Self { rows: last_row, invalid, left_out, duplicate, suppressed, accepted, seeds, complete }
     }
 }

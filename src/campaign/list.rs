@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::campaign::csv::CsvRecords;
 use crate::campaign::ndjson::{NdjsonRecords, keys_of};
-use crate::campaign::row::{Layout, Row};
+use crate::campaign::row::{Layout, NO_FIELD, Row};
 use crate::campaign::segment::Columns;
 use crate::campaign::stream::{Next, Stream};
 
@@ -119,6 +119,14 @@ pub enum Step<'a> {
     End,
 }
 
+/// [`Step`], the row apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Advance {
+    Row,
+    Waiting,
+    End,
+}
+
 /// A list being read, from its first row on.
 #[derive(Debug)]
 pub struct List {
@@ -201,35 +209,56 @@ impl List {
     /// # Errors
     /// The list cannot be read further.
     pub fn next(&mut self, wait: Duration) -> Result<Step<'_>, ListError> {
+        Ok(match self.advance(wait)? {
+            Advance::Row => Step::Row(self.row()),
+            Advance::Waiting => Step::Waiting,
+            Advance::End => Step::End,
+        })
+    }
+
+    /// As [`Self::next`]; the row is then [`Self::row`].
+    pub(crate) fn advance(&mut self, wait: Duration) -> Result<Advance, ListError> {
         loop {
             let (taken, is_row) = self.records.feed(&self.piece[self.at..]);
             self.at += taken;
             self.fed += taken as u64;
-            if is_row {
+            // The end may have been seen when the list was opened, with its last row still to come.
+            if is_row || (self.ended && self.records.finish()) {
                 self.rows += 1;
                 self.position = self.fed;
-                return Ok(Step::Row(self.row()));
+                return Ok(Advance::Row);
             }
             if self.ended {
-                return Ok(Step::End);
+                return Ok(Advance::End);
             }
             if !self.fill(wait)? {
-                return Ok(Step::Waiting);
-            }
-            if self.ended && self.records.finish() {
-                self.rows += 1;
-                self.position = self.fed;
-                return Ok(Step::Row(self.row()));
+                return Ok(Advance::Waiting);
             }
         }
     }
 
-    fn row(&self) -> Row<'_> {
+    /// Gives its rows the fields of these columns instead of its own; those it does not have are empty.
+    /// [`Self::columns`] then has its other columns behind these, for a `where` to ask for.
+    pub(crate) fn fit(&mut self, columns: &Columns) {
+        let mut names = columns.names().to_vec();
+        names.extend(self.columns.names().iter().filter(|name| columns.index(name).is_none()).cloned());
+        let own = |name: &String| self.columns.index(name).map_or(NO_FIELD, |at| self.layout.columns[at]);
+        self.layout.columns = names.iter().map(own).collect();
+        self.layout.given = columns.len();
+        self.columns = Columns::new(names);
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The last row given.
+    pub(crate) fn row(&self) -> Row<'_> {
         let buffer = match &self.records {
             Records::Csv(csv) => &csv.row,
             Records::Ndjson(ndjson) => &ndjson.row,
         };
-        Row { number: self.rows, buffer, layout: &self.layout }
+        Row { number: self.rows, list: 0, list_row: self.rows, buffer, layout: &self.layout }
     }
 
     /// Gets the next piece in place of the used one; false when none has come in time.
@@ -312,12 +341,12 @@ impl List {
             })
         };
         let address = find(&source.address_column)?;
-        let columns = match source.columns.is_empty() {
+        let columns: Vec<usize> = match source.columns.is_empty() {
             // By place, so that of two columns with one name each is its own.
             true => (0..names.len()).collect(),
             false => wanted.iter().map(|(_, column)| find(column)).collect::<Result<_, _>>()?,
         };
-        self.layout = Layout { width: names.len(), address, columns };
+        self.layout = Layout { width: names.len(), address, given: columns.len(), columns };
         self.columns = Columns::new(wanted.into_iter().map(|(variable, _)| variable).collect());
         Ok(())
     }
@@ -334,8 +363,8 @@ impl List {
             })
         };
         let address = place(&source.address_column);
-        let columns = wanted.iter().map(|(_, key)| place(key)).collect();
-        self.layout = Layout { width: keys.len(), address, columns };
+        let columns: Vec<usize> = wanted.iter().map(|(_, key)| place(key)).collect();
+        self.layout = Layout { width: keys.len(), address, given: columns.len(), columns };
         self.columns = Columns::new(wanted.into_iter().map(|(variable, _)| variable).collect());
         self.records = Records::Ndjson(NdjsonRecords::new(keys));
         Ok(())

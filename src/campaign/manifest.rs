@@ -31,6 +31,7 @@ use check::Mistake;
 
 mod check;
 mod content;
+mod lists;
 mod selection;
 mod tokens;
 mod variants;
@@ -107,7 +108,10 @@ pub struct Manifest {
     #[serde(default)]
     pub attachments: Vec<Attachment>,
     pub calendar: Option<Calendar>,
-    pub list: List,
+    /// `[list]`, or several `[[list]]`: an address that is on several is mailed once, with the fields of the
+    /// first. Never none.
+    #[serde(rename = "list", with = "one_or_more")]
+    pub lists: Vec<List>,
     /// Which rows of the lists are mailed; all if it says nothing.
     #[serde(default)]
     pub select: Select,
@@ -251,9 +255,12 @@ impl Manifest {
             }
         }
         self.folder.clone_from(&folder);
-        if !self.list.is_stdin() {
-            self.list.file = folder.join(&self.list.file);
-            check::is_file(&self.list.file, &["list", "file"]).map_err(fault)?;
+        for (keys, list) in self.all_lists() {
+            if !list.is_stdin() {
+                list.file = folder.join(&list.file);
+                let keys: Vec<&str> = keys.iter().map(String::as_str).chain(["file"]).collect();
+                check::is_file(&list.file, &keys).map_err(fault)?;
+            }
         }
         for (at, path) in self.suppression.iter_mut().enumerate() {
             *path = folder.join(&path);
@@ -274,6 +281,37 @@ impl Manifest {
             Some((keys(&["attachments", &at.to_string(), "file"]), attachment.file.as_mut()?))
         });
         templates.chain(images).chain(attachments)
+    }
+
+    /// Every list the manifest names, whatever it is for, and the keys that name it.
+    fn all_lists(&mut self) -> impl Iterator<Item = (Vec<String>, &mut List)> {
+        let numbered =
+            |key: &'static str| move |(at, list)| (vec![key.to_owned(), usize::to_string(&at)], list);
+        let lists = self.lists.iter_mut().enumerate().map(numbered("list"));
+        let exclude = self.exclude.iter_mut().enumerate().map(numbered("exclude"));
+        let seeds = self.seeds.as_mut().map(|seeds| (vec!["seeds".into(), "list".into()], &mut seeds.list));
+        lists.chain(exclude).chain(seeds)
+    }
+
+    /// Whether a list comes through the standard input.
+    pub fn reads_stdin(&self) -> bool {
+        self.lists.iter().any(List::is_stdin)
+    }
+
+    /// Whether every list is a file, which can be read again; a pipe cannot.
+    pub fn lists_are_files(&self) -> bool {
+        let seeds = self.seeds.iter().map(|seeds| &seeds.list);
+        self.lists.iter().chain(&self.exclude).chain(seeds).all(|list| list.file.is_file())
+    }
+
+    /// The list a row is from, by the number that a segment has of it: the seeds come last. `None` where there
+    /// is one only, and nobody needs to be told.
+    pub fn list_of_row(&self, number: u16) -> Option<&List> {
+        if self.lists.len() == 1 && self.seeds.is_none() {
+            return None;
+        }
+        let seeds = self.seeds.iter().map(|seeds| &seeds.list);
+        self.lists.iter().chain(seeds).nth(number.into())
     }
 
     /// Puts the message's files under `folder` instead: their paths below [`Manifest::folder`] stay.
@@ -364,4 +402,43 @@ fn comma() -> char {
 
 fn email() -> String {
     "email".to_owned()
+}
+
+/// One table or an array of tables, at least one.
+mod one_or_more {
+    use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+    use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+    use serde::{Serialize, Serializer};
+
+    use super::List;
+
+    pub fn serialize<S: Serializer>(lists: &[List], serializer: S) -> Result<S::Ok, S::Error> {
+        match lists {
+            [list] => list.serialize(serializer),
+            lists => lists.serialize(serializer),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<List>, D::Error> {
+        deserializer.deserialize_any(Lists)
+    }
+
+    struct Lists;
+
+    impl<'de> Visitor<'de> for Lists {
+        type Value = Vec<List>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("[list] with a `file`, or several [[list]]")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, list: A) -> Result<Vec<List>, A::Error> {
+            List::deserialize(MapAccessDeserializer::new(list)).map(|list| vec![list])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, lists: A) -> Result<Vec<List>, A::Error> {
+            let lists = Vec::deserialize(SeqAccessDeserializer::new(lists))?;
+            if lists.is_empty() { Err(A::Error::custom("there is no list")) } else { Ok(lists) }
+        }
+    }
 }

@@ -27,6 +27,8 @@ pub enum RowError {
     QuoteOpen,
     #[error("the row is not a JSON object: {0}")]
     Json(String),
+    #[error("its `where` cannot be worked out: {0}")]
+    Condition(String),
     #[error("the value of {0:?} is nested; only strings, numbers, true, false and null can be fields")]
     Nested(String),
 }
@@ -78,21 +80,30 @@ impl RowBuffer {
     }
 }
 
+/// In place of a field: an empty one.
+pub(crate) const NO_FIELD: usize = usize::MAX;
+
 /// Which fields of a row are what.
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
     /// Fields a row must have.
     pub width: usize,
     pub address: usize,
-    /// Field by column of [`crate::campaign::segment::Columns`].
+    /// Field by column of [`crate::campaign::segment::Columns`]; [`NO_FIELD`] where the list has none.
     pub columns: Vec<usize>,
+    /// Of `columns`: the first, which are fields of a recipient. Those after are asked for by number only.
+    pub given: usize,
 }
 
 /// A row of the list.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
-    /// 1-based; the header is not counted, empty lines are not either.
+    /// 1-based, over all lists of the campaign; headers are not counted, empty lines are not either.
     pub number: u64,
+    /// The place of its list in the campaign; the seeds come after the last.
+    pub list: u16,
+    /// As `number`, in its list.
+    pub list_row: u64,
     pub(crate) buffer: &'a RowBuffer,
     pub(crate) layout: &'a Layout,
 }
@@ -140,14 +151,23 @@ impl<'a> Row<'a> {
 
 impl<'a> Fields<'a> {
     fn field(&self, at: usize) -> &'a str {
+        if at == NO_FIELD {
+            return "";
+        }
         let buffer = self.row.buffer;
         let end = buffer.ends.get(at).map_or(0, |&end| end as usize);
         self.text.get(buffer.begin(at)..end).unwrap_or_default()
     }
 
+    /// The field of a column; empty if there is none.
+    pub(crate) fn column(&self, column: usize) -> &'a str {
+        self.row.layout.columns.get(column).map_or("", |&at| self.field(at))
+    }
+
     /// The fields in the order of the list's columns.
     pub fn iter(&self) -> impl Iterator<Item = &'a str> {
         let fields = *self;
-        self.row.layout.columns.iter().map(move |&at| fields.field(at))
+        let Layout { columns, given, .. } = self.row.layout;
+        columns.iter().take(*given).map(move |&at| fields.field(at))
     }
 }

@@ -16,6 +16,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::Manifest;
+use super::segment::Segment;
+use crate::metrics::RowOrigin;
 
 const RUN_FILE: &str = "run.toml";
 const CONTENT: &str = "content";
@@ -197,6 +199,13 @@ impl Run {
         Ok(found.into_iter().map(|(_, id)| id).collect())
     }
 
+    /// From which list a row of a segment is; `None` where there is one list only, and the row's number says it.
+    pub fn row_origin(&self, segment: &Segment, row: u64) -> Option<RowOrigin> {
+        let (list, row) = segment.origin_of_row(row)?;
+        let list = self.manifest.list_of_row(list)?.file.display().to_string();
+        Some(RowOrigin { list, row })
+    }
+
     pub fn spool_folder(&self) -> PathBuf {
         self.folder.join("spool")
     }
@@ -361,7 +370,7 @@ mod tests {
         assert_eq!(again.manifest, run.manifest);
         assert_eq!((again.created, again.start_at), (run.created, Some(start_at)));
         assert_eq!(fs::read_to_string(again.manifest.text.as_ref().unwrap()).unwrap(), "Hello {{ name }}\n");
-        assert_eq!(again.manifest.list.file, folder.path().join("l.csv"));
+        assert_eq!(again.manifest.lists[0].file, folder.path().join("l.csv"));
         assert_eq!(Run::latest(&folder.path().join("state")).unwrap().id, run.id);
         assert!(run.token().len() == 12 && run.token() == again.token());
     }

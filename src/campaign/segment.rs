@@ -18,13 +18,13 @@ use rkyv::rend::u32_le;
 
 use crate::address::AddressRef;
 use crate::campaign::archive::{
-    ArchivedBlock, ArchivedDirectory, ArchivedHeader, BlockPlace, Directory, Framed, Header, NO_RECIPIENT,
-    TRAILER_OCTETS, read_preamble, read_trailer,
+    ArchivedBlock, ArchivedDirectory, ArchivedHeader, ArchivedOrigin, BlockPlace, Directory, Framed, Header,
+    NO_RECIPIENT, Origin, TRAILER_OCTETS, read_preamble, read_trailer,
 };
 use crate::envelope::RecipientId;
 use crate::mapped;
 
-pub use crate::campaign::archive::SegmentTotals;
+pub use crate::campaign::archive::{LeftOut, SegmentTotals};
 
 /// Octets of blocks that stay resident per segment unless the spool says otherwise.
 const RESIDENT_OCTETS_MAX: u64 = 8 << 20;
@@ -105,7 +105,7 @@ pub struct Span<'a> {
 #[derive(Debug, Clone)]
 pub struct Recipient<'a> {
     pub id: RecipientId,
-    /// 1-based data row of the list.
+    /// 1-based data row, over all lists of the campaign.
     pub row: u64,
     pub address: AddressRef<'a>,
     text: &'a str,
@@ -241,7 +241,7 @@ impl Segment {
         self.number
     }
 
-    /// Recipients; those of rows that were rejected, duplicate or suppressed are not among them.
+    /// Recipients; those of rows that were rejected, left out, duplicate or suppressed are not among them.
     pub fn len(&self) -> u32 {
         self.totals.accepted as u32
     }
@@ -294,6 +294,32 @@ impl Segment {
             Some(u32::from_le_bytes(octets.try_into().ok()?))
         });
         found.filter(|&index| index != NO_RECIPIENT).map(|index| self.recipient(index)).transpose()
+    }
+
+    /// From which list a row is, by its place in the campaign (the seeds come after the last), and which row
+    /// of it; `None` when the row is not of this segment.
+    pub fn origin_of_row(&self, row: u64) -> Option<(u16, u64)> {
+        if !(self.totals.first_row..=self.totals.last_row).contains(&row) {
+            return None;
+        }
+        let origins = &self.directory()?.origins;
+        let after = origins.partition_point(|origin| origin.first_row.to_native() <= row);
+        let origin = origins.get(after.checked_sub(1)?)?;
+        Some((origin.list.to_native(), origin.list_row.to_native() + row - origin.first_row.to_native()))
+    }
+
+    /// Where its rows are from, and how many each time, in order; nothing where whoever filled it did not say.
+    pub(crate) fn origins(&self) -> Vec<(Origin, u64)> {
+        let archived = self.directory().map_or(&[][..], |directory| directory.origins.as_slice());
+        let native = |origin: &ArchivedOrigin| Origin {
+            first_row: origin.first_row.to_native(),
+            list: origin.list.to_native(),
+            list_row: origin.list_row.to_native(),
+        };
+        let ends = archived.iter().skip(1).map(|next| next.first_row.to_native());
+        let ends = ends.chain([self.totals.last_row + 1]);
+        let origins = archived.iter().map(native).zip(ends);
+        origins.map(|(origin, end)| (origin, end.saturating_sub(origin.first_row))).collect()
     }
 
     /// Pages of about so many octets may stay in memory before they are given back.

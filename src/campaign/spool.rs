@@ -115,10 +115,7 @@ impl Spool {
     pub fn totals(&self) -> SegmentTotals {
         let mut sum = SegmentTotals { first_row: 1, ..SegmentTotals::default() };
         for totals in self.read().iter().map(|segment| segment.totals()) {
-            sum.invalid += totals.invalid;
-            sum.duplicate += totals.duplicate;
-            sum.suppressed += totals.suppressed;
-            sum.accepted += totals.accepted;
+            sum.add_counts(totals);
             let SegmentTotals { last_row, rejected_bytes, input_bytes, last, .. } = *totals;
             sum = SegmentTotals { last_row, rejected_bytes, input_bytes, last, ..sum };
         }

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{Common, Exit, campaign, named_run, say, time};
-use crate::campaign::manifest::Manifest;
+use crate::campaign::manifest::{List, Manifest};
 use crate::campaign::run::Run;
 use files::{Change, FileChange};
 use keys::KeyChange;
@@ -80,8 +80,8 @@ fn notes(run: &Run, now: &Manifest) -> Vec<&'static str> {
     if now.attachments.iter().any(|attachment| attachment.column.is_some()) {
         notes.push("files that rows name are not compared: a run reads them where they are");
     }
-    if now.list.is_stdin() {
-        notes.push("the list comes through the standard input and is not compared");
+    if now.lists.iter().any(List::is_stdin) {
+        notes.push("a list comes through the standard input and is not compared");
     }
     notes
 }

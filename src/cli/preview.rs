@@ -31,7 +31,7 @@ pub struct Arguments {
     /// The campaign's folder
     #[arg(value_name = "CAMPAIGN")]
     campaign: PathBuf,
-    /// Which row of the list; 1 is the first after the header
+    /// Which row of the lists, counted through all of them; 1 is the first after the header
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     row: u64,
     /// The message's octets, also on a terminal [default where the output is no terminal]

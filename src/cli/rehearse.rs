@@ -59,11 +59,9 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let made = make_missing_keys(&mut manifest, &state)?;
     publish_keys(&world, &manifest)?;
     look_at_keys(&manifest, &node, SystemTime::now())?;
-    if manifest.list.is_stdin() {
-        keep_stdin(&mut manifest, &state)?;
-    }
+    keep_stdin(&mut manifest, &state)?;
     let suppression = Suppression::load(&manifest.suppression)?;
-    let expected = Expected::of(&manifest.list.source(), &suppression, &world)?;
+    let expected = Expected::of(&manifest, &suppression, &world)?;
     manifest.scale_time(world.time_factor());
     // Days pass in seconds, and the machine is as fast as ever: a long list must not expire for that.
     let sending = Duration::from_secs_f64(5.0 + expected.mailed() as f64 / PACE_SURE);
@@ -81,8 +79,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     if exit != Exit::Done {
         return Ok(exit);
     }
-    let source = run.manifest.list.source();
-    let findings = expected.compare(&report, &source, &suppression, &world)?;
+    let findings = expected.compare(&report, &run.manifest, &suppression, &world)?;
     let seen = world.stop();
     if manner == Manner::Json {
         let differences = &findings.differences;
@@ -198,12 +195,13 @@ fn publish_keys(world: &World, manifest: &Manifest) -> anyhow::Result<()> {
 
 /// A list that comes by pipe is read three times in a rehearsal, so it is kept.
 fn keep_stdin(manifest: &mut Manifest, state: &Path) -> anyhow::Result<()> {
+    let Some(list) = manifest.lists.iter_mut().find(|list| list.is_stdin()) else { return Ok(()) };
     fs::create_dir_all(state).with_context(|| format!("cannot make {}", state.display()))?;
     let file = state.join(format!("list-{}", std::process::id()));
     let mut kept = fs::File::create(&file).with_context(|| format!("cannot write {}", file.display()))?;
     if std::io::copy(&mut std::io::stdin().lock(), &mut kept)? == 0 {
         bail!("no list came through the standard input");
     }
-    manifest.list.file = std::path::absolute(&file)?;
+    list.file = std::path::absolute(&file)?;
     Ok(())
 }

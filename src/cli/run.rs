@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use super::progress::Manner;
 use super::{Common, Exit, campaign, drive, look_at_keys, say, time, warn};
-use crate::campaign::list::List;
+use crate::campaign::audience::Audience;
 use crate::campaign::run::Run;
 use crate::engine::Options;
 use crate::engine::content::{Making, compile};
@@ -32,10 +32,10 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     let date = arguments.at.unwrap_or_else(SystemTime::now);
     look_at_keys(&manifest, &node, date)?;
-    // A pipe can be read only once. Of any other list a mistake shows now, and not as a run that never was.
-    if manifest.list.file.is_file() {
-        let list = List::open(&manifest.list.source(), None)?;
-        let columns = list.columns().names();
+    // A pipe can be read only once. Of other lists a mistake shows now, and not as a run that never was.
+    if manifest.lists_are_files() {
+        let audience = Audience::open(&manifest)?;
+        let columns = audience.columns().names();
         compile(&Making { manifest: &manifest, columns, run_token: "", date })?;
     }
     if let Some(at) = arguments.at.filter(|at| *at < SystemTime::now()) {

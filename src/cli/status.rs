@@ -78,6 +78,7 @@ fn status(run: &Run) -> anyhow::Result<Status> {
         import_done = spool.is_complete();
         let settled: u64 = totals.parts().iter().map(|(_, count)| count).sum();
         totals.rows = list.last_row;
+        totals.left_out += list.left_out.sum();
         totals.duplicate += list.duplicate;
         totals.suppressed += list.suppressed;
         totals.invalid += list.invalid;

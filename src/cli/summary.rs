@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
-use crate::metrics::{ProviderLine, Report};
+use crate::metrics::{InDoubtLine, ProviderLine, Report};
 
 /// Providers shown on the screen; the report has them all.
 const LINES_MAX: usize = 10;
@@ -32,7 +32,7 @@ pub fn table(report: &Report, next: &str) -> String {
         text.push_str(&providers(&report.providers));
     }
     for line in report.in_doubt.iter().take(IN_DOUBT_MAX) {
-        let _ = writeln!(text, "  in doubt: row {}, {} ({})", line.row, line.address, line.policy);
+        let _ = writeln!(text, "  in doubt: {}, {} ({})", row_of(line), line.address, line.policy);
     }
     if report.in_doubt.len() > IN_DOUBT_MAX {
         let more = report.in_doubt.len() - IN_DOUBT_MAX;
@@ -46,6 +46,11 @@ pub fn table(report: &Report, next: &str) -> String {
         let _ = writeln!(text, "\n  {waiting} still waiting: {next}");
     }
     text
+}
+
+fn row_of(line: &InDoubtLine) -> String {
+    let row = line.row;
+    line.origin.as_ref().map_or_else(|| format!("row {row}"), |origin| format!("row {row}: {origin}"))
 }
 
 fn balance(report: &Report) -> String {
@@ -138,7 +143,8 @@ fn html(report: &Report) -> String {
         text.push_str("<h2>In doubt</h2><table><tr><th>address</th><th>row</th><th>policy</th></tr>\n");
         for line in &report.in_doubt {
             let (address, policy) = (escaped(&line.address), escaped(&line.policy));
-            let _ = writeln!(text, "<tr><td>{address}</td><td>{}</td><td>{policy}</td></tr>", line.row);
+            let row = escaped(&row_of(line));
+            let _ = writeln!(text, "<tr><td>{address}</td><td>{row}</td><td>{policy}</td></tr>");
         }
         text.push_str("</table>\n");
     }
@@ -167,7 +173,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::{InDoubtLine, Totals};
+    use crate::metrics::Totals;
 
     fn report() -> Report {
         Report {
@@ -183,6 +189,7 @@ mod tests {
                 row: 3,
                 address: "\"<script>\"@one.test".into(),
                 policy: "resend".into(),
+                origin: None,
             }],
             providers: Vec::new(),
             warnings: Vec::new(),

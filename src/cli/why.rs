@@ -10,14 +10,16 @@ use serde_json::{Value, json};
 use super::replies::{Sites, replied};
 use super::{Common, Exit, named_run, say, words};
 use crate::address::{AddressRef, Domain};
+use crate::campaign::audience::Audience;
 use crate::campaign::run::Run;
 use crate::classify::{By, Class, line};
 use crate::config::Node;
 use crate::control::client::{self, ask};
-use crate::control::history::{self, Attempted, DomainHistory, Found, Listed};
+use crate::control::history::{self, Attempted, DomainHistory, Found, Listed, Rejected};
 use crate::control::protocol::{
     CampaignReport, DomainReport, PathName, PathReports, Reply, Request, RouteReport,
 };
+use crate::metrics::RowOrigin;
 use crate::outcome::{Disposition, InDoubtPolicy, SiteId};
 use crate::policy::{Binding, Cause, PathReport};
 use crate::suppression::Suppression;
@@ -195,13 +197,13 @@ fn recipient(node: &Node, named: Option<&str>, text: &str) -> anyhow::Result<(Va
         Ok(address) => address,
         // As the list has it, perhaps, and no good there either.
         Err(error) => match history::rejected(&run, text)? {
-            Some((row, reason)) => return Ok(rejected(&run, text, row, &reason)),
+            Some(found) => return Ok(rejected(&run, text, &found)),
             None => return Err(error).with_context(|| format!("`{text}` is no address")),
         },
     };
     let listed = match history::recipient(&run, &address)? {
         Found::Listed(listed) => listed,
-        Found::Rejected { row, reason } => return Ok(rejected(&run, text, row, &reason)),
+        Found::Rejected(found) => return Ok(rejected(&run, text, &found)),
         Found::Absent { is_whole } => return Ok(absent(node, &run, &address, is_whole)),
     };
     let last = listed.last.as_ref().map(|last| Said::of(node, last)).transpose()?;
@@ -209,7 +211,8 @@ fn recipient(node: &Node, named: Option<&str>, text: &str) -> anyhow::Result<(Va
     // Of one who is settled, what binds now is of no interest.
     let report = if standing.is_open() { asked(node, &run, is_running, address.domain())? } else { None };
 
-    let mut text = format!("{} (row {}): {}\n", listed.address, listed.row, standing.sentence());
+    let place = place(listed.row, listed.origin.as_ref());
+    let mut text = format!("{} ({place}): {}\n", listed.address, standing.sentence());
     if let Some(last) = &last {
         let head = if standing.is_delivered() { "reply" } else { "because" };
         let _ = writeln!(text, "  {head:<8}  {}", last.text);
@@ -227,15 +230,22 @@ fn recipient(node: &Node, named: Option<&str>, text: &str) -> anyhow::Result<(Va
         None => {}
     }
     let more = json!({
-        "row": listed.row, "attempts": listed.last.as_ref().map_or(0, |last| last.record.attempt),
+        "row": listed.row, "origin": listed.origin, "attempts": listed.last.as_ref().map_or(0, |last| last.record.attempt),
         "due": standing.due(), "bound_to": bound_to, "last": last.map(|said| said.json), "running": is_running, "domain": report,
     });
     Ok((recipient_json(&run, &listed.address, standing.name(), more), text))
 }
 
-fn rejected(run: &Run, address: &str, row: u64, reason: &str) -> (Value, String) {
-    let found = recipient_json(run, address, "invalid", json!({ "row": row, "reason": reason }));
-    (found, format!("{address} (row {row}): invalid: {reason}\n"))
+fn rejected(run: &Run, address: &str, found: &Rejected) -> (Value, String) {
+    let Rejected { row, reason, origin } = found;
+    let more = json!({ "row": row, "origin": origin, "reason": reason });
+    let place = place(*row, origin.as_ref());
+    (recipient_json(run, address, "invalid", more), format!("{address} ({place}): invalid: {reason}\n"))
+}
+
+/// A row, and where there are several lists the one it is in.
+fn place(row: u64, origin: Option<&RowOrigin>) -> String {
+    origin.map_or_else(|| format!("row {row}"), |origin| format!("row {row}: {origin}"))
 }
 
 fn recipient_json(run: &Run, address: &str, state: &str, more: Value) -> Value {
@@ -248,7 +258,9 @@ fn recipient_json(run: &Run, address: &str, state: &str, more: Value) -> Value {
 
 fn absent(node: &Node, run: &Run, address: &AddressRef<'_>, is_whole: bool) -> (Value, String) {
     let by = suppressed_by(node, run, address);
+    let left_out = if by.is_none() && is_whole { left_out(run, address) } else { None };
     let (state, sentence) = match (&by, is_whole) {
+        (None, _) if left_out.is_some() => ("left-out", left_out.unwrap_or_default()),
         (Some(file), _) => ("suppressed", format!("suppressed by {file}")),
         (None, true) => ("not-in-list", "not in the list of this run".to_owned()),
         (None, false) => ("not-read-yet", "not in the part of the list that has been read so far".to_owned()),
@@ -257,6 +269,16 @@ fn absent(node: &Node, run: &Run, address: &AddressRef<'_>, is_whole: bool) -> (
         recipient_json(run, &address.to_string(), state, json!({ "file": by })),
         format!("{address}: {sentence}\n"),
     )
+}
+
+/// Why the selection passes over an address that is on a list, as the lists are now.
+fn left_out(run: &Run, address: &AddressRef<'_>) -> Option<String> {
+    if !run.manifest.lists_are_files() {
+        return None;
+    }
+    let (list, row, reason) = Audience::open(&run.manifest).ok()?.why_left_out(address.key()).ok()??;
+    let list = run.manifest.list_of_row(list).unwrap_or(&run.manifest.lists[0]).file.display().to_string();
+    Some(format!("left out: {reason} ({})", RowOrigin { list, row }))
 }
 
 /// The list that names an address, or its domain.

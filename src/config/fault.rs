@@ -26,7 +26,8 @@ impl Fault {
         Self::at(file, text, error.span().unwrap_or(0..0), what, advice)
     }
 
-    /// About the value at `keys`, table by table from the top; a number is an index into a list.
+    /// About the value at `keys`, table by table from the top; a number is an index into a list, and 0 also
+    /// stands for what is there once and not as a list.
     ///
     /// A key that is not there stands for the nearest table above it that is.
     pub fn about(
@@ -136,6 +137,8 @@ fn place_of(text: &str, keys: &[&str]) -> Range<usize> {
     place = if value.get_ref().is_table() { key.span() } else { value.span() };
     for step in rest {
         let next = match value.get_ref() {
+            // The only one of what could be a list.
+            DeValue::Table(table) if *step == "0" && !table.contains_key("0") => continue,
             DeValue::Table(table) => table.get_key_value(*step).map(|(key, value)| (key.span(), value)),
             DeValue::Array(items) => {
                 step.parse::<usize>().ok().and_then(|at| items.get(at)).map(|value| (value.span(), value))

@@ -4,6 +4,7 @@
 //! reads back to the same settings. Unknown keys are mistakes and say so with file, line and column.
 //! What a campaign sends, and to whom, is not here: that is `campaign::manifest`.
 
+pub mod check;
 pub mod dkim;
 pub mod fault;
 pub mod limits;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::address::Domain;
 use crate::shaping::Tables;
 
+pub use check::Check;
 pub use dkim::DkimKey;
 pub use fault::Fault;
 pub use limits::{Timeouts, TlsPolicy};
@@ -95,6 +97,7 @@ pub struct Node {
     /// When bounces, complaints and deferrals warn, slow down and pause.
     pub breakers: policy::Breakers,
     pub reputation: policy::Reputation,
+    pub check: Check,
     /// Files of limits, a later one over an earlier. In a file: relative to the file's folder.
     pub shaping_files: Vec<PathBuf>,
     /// Everything that is said about limits: what is shipped, the files over it, `[shaping]` over them.
@@ -245,6 +248,7 @@ impl Node {
             warmup: policy::Warmups::default(),
             breakers: policy::Breakers::default(),
             reputation: policy::Reputation::default(),
+            check: Check::default(),
             shaping_files: Vec::new(),
             shaping: Tables::shipped(),
             dkim: Vec::new(),
@@ -287,6 +291,9 @@ impl Node {
         {
             let what = format!("`{ehlo}` is no host name for EHLO: {error}");
             return Some((keys(&["ehlo_name"]), what, "give a full name like mail.sender.example".into()));
+        }
+        if let Some((below, what, advice)) = self.check.mistake() {
+            return Some(([keys(&["check"]), below].concat(), what, advice));
         }
         for (name, source) in &self.sources {
             if let Some((below, what, advice)) = source.mistake() {
@@ -371,6 +378,12 @@ mod tests {
         assert_eq!(Node::parse(Path::new("f"), &node.merged_toml()).unwrap(), node);
         let node = Node::default();
         assert_eq!(Node::parse(Path::new("f"), &node.merged_toml()).unwrap(), node);
+    }
+
+    #[test]
+    fn a_block_list_that_is_no_name_is_told_where_it_stands() {
+        let message = fault("[check]\ndnsbl = [\"zen.blocklist.example\", \"192.0.2.1\"]\n");
+        assert!(message.starts_with("postroad.toml:2:") && message.contains("`192.0.2.1`"), "{message}");
     }
 
     #[test]

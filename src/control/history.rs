@@ -13,6 +13,7 @@ use crate::campaign::run::Run;
 use crate::campaign::spool::{Spool, SpoolError};
 use crate::envelope::RecipientId;
 use crate::journal::{self, JournalError, Line, NameKind, Names, Record};
+use crate::metrics::RowOrigin;
 use crate::outcome::Disposition;
 
 /// Why files do not tell.
@@ -35,7 +36,7 @@ pub enum Found {
     /// In its list.
     Listed(Listed),
     /// Its row was refused.
-    Rejected { row: u64, reason: String },
+    Rejected(Rejected),
     /// `is_whole`: the list has been read to its end.
     Absent { is_whole: bool },
 }
@@ -44,10 +45,21 @@ pub enum Found {
 #[derive(Debug)]
 pub struct Listed {
     pub address: String,
-    /// 1-based data row of the list.
+    /// 1-based data row, over all lists of the campaign.
     pub row: u64,
+    /// `None` where there is one list.
+    pub origin: Option<RowOrigin>,
     /// The last attempt, or the end without one; `None`: nothing yet.
     pub last: Option<Attempted>,
+}
+
+/// A row that was refused.
+#[derive(Debug)]
+pub struct Rejected {
+    pub row: u64,
+    pub reason: String,
+    /// `None` where there is one list.
+    pub origin: Option<RowOrigin>,
 }
 
 /// A record with the names it had when it was written.
@@ -87,12 +99,13 @@ pub fn recipient(run: &Run, address: &AddressRef<'_>) -> Result<Found, HistoryEr
             if recipient.address.key() == key {
                 let address = recipient.address.to_string();
                 let last = last_record(run, recipient.id)?;
-                return Ok(Found::Listed(Listed { address, row: recipient.row, last }));
+                let origin = run.row_origin(&segment, recipient.row);
+                return Ok(Found::Listed(Listed { address, row: recipient.row, origin, last }));
             }
         }
     }
     Ok(match rejected(run, &address.to_string())? {
-        Some((row, reason)) => Found::Rejected { row, reason },
+        Some(rejected) => Found::Rejected(rejected),
         None => Found::Absent { is_whole: spool.is_complete() },
     })
 }
@@ -184,7 +197,7 @@ fn last_record(run: &Run, id: RecipientId) -> Result<Option<Attempted>, HistoryE
 ///
 /// # Errors
 /// The file of such rows cannot be read.
-pub fn rejected(run: &Run, address: &str) -> Result<Option<(u64, String)>, HistoryError> {
+pub fn rejected(run: &Run, address: &str) -> Result<Option<Rejected>, HistoryError> {
     let path = run.rejected_path();
     if !path.exists() {
         return Ok(None);
@@ -193,8 +206,13 @@ pub fn rejected(run: &Run, address: &str) -> Result<Option<(u64, String)>, Histo
     for row in csv::Reader::from_path(&path).map_err(failed)?.records() {
         let row = row.map_err(failed)?;
         if row.get(1).is_some_and(|refused| refused.trim().eq_ignore_ascii_case(address)) {
-            let number = row.get(0).and_then(|number| number.parse().ok()).unwrap_or(0);
-            return Ok(Some((number, row.get(2).unwrap_or_default().to_owned())));
+            let number = |at| row.get(at).and_then(|number| number.parse().ok());
+            let origin = row.get(3).zip(number(4));
+            return Ok(Some(Rejected {
+                row: number(0).unwrap_or(0),
+                reason: row.get(2).unwrap_or_default().to_owned(),
+                origin: origin.map(|(list, row)| RowOrigin { list: list.to_owned(), row }),
+            }));
         }
     }
     Ok(None)

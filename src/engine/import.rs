@@ -1,4 +1,4 @@
-//! The import of a run: a thread of its own that reads the list, and what is known of it meanwhile.
+//! The import of a run: a thread of its own that reads the lists, and what is known of it meanwhile.
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -9,31 +9,32 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::EngineError;
+use crate::campaign::audience::Audience;
 use crate::campaign::import::{ImportJob, ImportProgress, import};
-use crate::campaign::list::List;
 use crate::campaign::run::Run;
 use crate::campaign::segment::{Columns, Segment};
 use crate::campaign::spool::Spool;
 use crate::suppression::Suppression;
 
-/// A list that is to be read, and what its rows are called.
+/// Lists that are to be read, and what the fields of their rows are called.
 pub(super) struct Opened {
-    /// `None` when a former process has read all of it.
-    list: Option<List>,
+    /// `None` when a former process has read all of them.
+    audience: Option<Audience>,
     pub(super) columns: Columns,
+    pub(super) warnings: Vec<String>,
 }
 
-/// Opens the run's list as far as its header; not at all if the spool is complete.
+/// Opens the run's lists as far as their headers; not at all if the spool is complete.
 pub(super) async fn open(run: &Run, spool: &Spool) -> Result<Opened, EngineError> {
     if let Some(columns) = spool.columns().filter(|_| spool.is_complete()) {
-        return Ok(Opened { list: None, columns });
+        return Ok(Opened { audience: None, columns, warnings: Vec::new() });
     }
-    let source = run.manifest.list.source();
+    let manifest = run.manifest.clone();
     // A pipe may take its time with the header.
-    let list = tokio::task::spawn_blocking(move || List::open(&source, None)).await;
-    let list = list.map_err(|error| EngineError::Import(error.to_string()))?;
-    let list = list.map_err(|error| {
-        EngineError::Import(match run.manifest.list.is_stdin() && !spool.is_empty() {
+    let audience = tokio::task::spawn_blocking(move || Audience::open(&manifest)).await;
+    let audience = audience.map_err(|error| EngineError::Import(error.to_string()))?;
+    let audience = audience.map_err(|error| {
+        EngineError::Import(match run.manifest.reads_stdin() && !spool.is_empty() {
             true => format!(
                 "{error}; it came through the standard input and was not read to its end, so give it again: \
                  `postroad resume {} < LIST`",
@@ -42,8 +43,10 @@ pub(super) async fn open(run: &Run, spool: &Spool) -> Result<Opened, EngineError
             false => error.to_string(),
         })
     })?;
-    let columns = list.columns().clone();
-    Ok(Opened { list: Some(list), columns })
+    let bad = audience.excluded_rows_bad.iter();
+    let warnings =
+        bad.map(|(path, rows)| format!("{}: {rows} rows have no address and exclude nobody", path.display()));
+    Ok(Opened { columns: audience.columns().clone(), warnings: warnings.collect(), audience: Some(audience) })
 }
 
 /// The state of an import, shared with its thread.
@@ -58,7 +61,7 @@ pub(super) struct Import {
 }
 
 impl Import {
-    /// Gives what is sealed to the scheduler and reads the rest of the list, on a thread of its own.
+    /// Gives what is sealed to the scheduler and reads the rest of the lists, on a thread of its own.
     pub(super) fn start(
         opened: Opened,
         run: &Run,
@@ -82,8 +85,8 @@ impl Import {
                     return;
                 }
             }
-            if let Some(list) = opened.list {
-                shared.read(list, &suppression, rejected, rejected_max, &segments);
+            if let Some(audience) = opened.audience {
+                shared.read(audience, &suppression, rejected, rejected_max, &segments);
             }
         };
         let thread = std::thread::Builder::new().name("import".into()).spawn(work);
@@ -94,14 +97,14 @@ impl Import {
 
     fn read(
         &self,
-        list: List,
+        audience: Audience,
         suppression: &Suppression,
         rejected: PathBuf,
         rejected_max: Option<u64>,
         segments: &mpsc::Sender<Arc<Segment>>,
     ) {
         let job = ImportJob {
-            list,
+            audience,
             spool: &self.spool,
             rejected,
             suppression,

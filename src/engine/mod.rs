@@ -169,6 +169,7 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
     let suppression = Arc::new(open_suppression(&node, manifest, &mut warnings)?);
     let (scheduler_handle, segments, scheduler_inboxes) = scheduler::channel();
     let opened = import::open(&run, &spool).await?;
+    warnings.extend_from_slice(&opened.warnings);
     let date = run.start_at.unwrap_or(run.created);
     let content = content::compile(&Making {
         manifest,
@@ -333,6 +334,7 @@ impl Watch {
         Totals {
             rows: list.rows(),
             invalid: list.invalid + settled.invalid,
+            left_out: list.left_out.sum(),
             duplicate: list.duplicate,
             suppressed: list.suppressed + settled.suppressed,
             delivered: settled.delivered,
@@ -468,6 +470,7 @@ impl Running {
                 row: recipient.row,
                 address: recipient.address.to_string(),
                 policy: policy.into(),
+                origin: self.run.row_origin(&segment, recipient.row),
             });
         }
         Ok(named)
@@ -547,16 +550,8 @@ fn suppressor(node: &Node, run: &Run, spool: &Arc<Spool>) -> Result<Option<Suppr
 /// # Errors
 /// As [`Resolver::new`].
 pub fn resolver(node: &Node) -> Result<Resolver, EngineError> {
-    let settings = ResolverSettings {
-        servers: node.dns.servers.clone(),
-        timeout: node.dns.timeout,
-        attempts: usize::from(node.dns.attempts),
-        lookups_max: node.dns.lookups_max,
-        ttl_min: node.dns.ttl_min,
-        ttl_max: node.dns.ttl_max,
-        negative_ttl: node.dns.negative_ttl,
-    };
-    Resolver::new(settings, node.shaping.grouping()).map_err(|error| EngineError::Settings(error.to_string()))
+    Resolver::new(ResolverSettings::from(&node.dns), node.shaping.grouping())
+        .map_err(|error| EngineError::Settings(error.to_string()))
 }
 
 fn connectors(node: &Node) -> Result<TlsConnectors, EngineError> {

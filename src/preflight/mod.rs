@@ -3,6 +3,7 @@
 //! Each check adds [`Finding`]s; a finding says what is wrong, with what, how often, and what to do. The
 //! worst of them decides whether a run starts.
 
+pub mod dns;
 mod finding;
 pub mod spam;
 

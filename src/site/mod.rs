@@ -24,6 +24,7 @@ use crate::address::Domain;
 use crate::outcome::Failure;
 
 pub use grouping::Grouping;
+pub(crate) use mx::client as dns_client;
 pub use provider::Providers;
 pub use resolver::{Resolver, ResolverError, ResolverSettings};
 

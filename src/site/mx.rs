@@ -1,8 +1,8 @@
 //! Questions to the DNS: MX, A and AAAA of a full name, and what the answer means.
 //!
-//! The only file that knows the resolver library. Its own cache, the hosts file and search domains are
-//! off: a question goes to the servers it is told, as a full name. Keeping answers is [`super::cache`]'s
-//! work. The number of questions under way is bounded.
+//! Makes the resolver library's client, which checks of our own domains use for further types. Its own
+//! cache, the hosts file and search domains are off: a question goes to the servers it is told, as a full
+//! name. Keeping answers is [`super::cache`]'s work. The number of questions under way is bounded.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -24,6 +24,27 @@ use crate::address::Domain;
 use super::{ResolverError, ResolverSettings};
 
 const SYSTEM_SERVERS: &str = "/etc/resolv.conf";
+
+/// A client of the servers in the settings that neither keeps answers nor knows search domains and hosts.
+///
+/// # Errors
+/// No servers are given and the system names none.
+pub(crate) fn client(settings: &ResolverSettings) -> Result<TokioResolver, ResolverError> {
+    let servers = match settings.servers.as_slice() {
+        [] => system_servers(Path::new(SYSTEM_SERVERS))?,
+        servers => servers.to_vec(),
+    };
+    let config = ResolverConfig::from_name_servers(servers.into_iter().map(name_server).collect());
+    let mut options = ResolverOpts::default();
+    options.timeout = settings.timeout;
+    options.attempts = settings.attempts.saturating_sub(1);
+    options.cache_size = 0;
+    options.use_hosts_file = ResolveHosts::Never;
+    options.max_active_requests = settings.lookups_max.max(1);
+    let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
+    *builder.options_mut() = options;
+    builder.build().map_err(|error| ResolverError::Start(error.to_string()))
+}
 
 /// What the DNS says of a name and a type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,21 +77,8 @@ pub(super) struct Dns {
 
 impl Dns {
     pub(super) fn new(settings: &ResolverSettings) -> Result<Self, ResolverError> {
-        let servers = match settings.servers.as_slice() {
-            [] => system_servers(Path::new(SYSTEM_SERVERS))?,
-            servers => servers.to_vec(),
-        };
-        let config = ResolverConfig::from_name_servers(servers.into_iter().map(name_server).collect());
-        let mut options = ResolverOpts::default();
-        options.timeout = settings.timeout;
-        options.attempts = settings.attempts.saturating_sub(1);
-        options.cache_size = 0;
-        options.use_hosts_file = ResolveHosts::Never;
-        options.max_active_requests = settings.lookups_max.max(1);
-        let mut builder = Resolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = options;
-        let resolver = builder.build().map_err(|error| ResolverError::Start(error.to_string()))?;
-        Ok(Self { resolver, permits: Semaphore::new(settings.lookups_max.max(1)) })
+        let permits = Semaphore::new(settings.lookups_max.max(1));
+        Ok(Self { resolver: client(settings)?, permits })
     }
 
     pub(super) async fn mx(&self, domain: &Domain) -> Answer<(u16, Target)> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::address::Domain;
+use crate::config;
 
 use super::cache::{Asker, Cache, Fact, Kind, Look};
 use super::mx::{Answer, Dns, Target};
@@ -36,6 +37,20 @@ pub struct ResolverSettings {
     pub ttl_max: Duration,
     /// A negative answer holds at most for this long.
     pub negative_ttl: Duration,
+}
+
+impl From<&config::Dns> for ResolverSettings {
+    fn from(dns: &config::Dns) -> Self {
+        Self {
+            servers: dns.servers.clone(),
+            timeout: dns.timeout,
+            attempts: usize::from(dns.attempts),
+            lookups_max: dns.lookups_max,
+            ttl_min: dns.ttl_min,
+            ttl_max: dns.ttl_max,
+            negative_ttl: dns.negative_ttl,
+        }
+    }
 }
 
 /// Why no resolver can be made.

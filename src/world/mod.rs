@@ -1,9 +1,9 @@
 //! The world: a simulated internet on loopback, for rehearsals and tests.
 //!
 //! A DNS server on 127.0.0.1 and SMTP servers on 127.20.x.y (one address an MX host, one port for
-//! all), described by a TOML file (`file`). All chance is a hash of (seed, address, attempt), so
-//! what must become of every address is known beforehand ([`fate`]); what came is counted
-//! ([`counts`]). The world runs on a thread and runtime of its own.
+//! all), described by a TOML file (`file`), which may list further DNS records. All chance is a hash of
+//! (seed, address, attempt), so what must become of every address is known beforehand ([`fate`]); what
+//! came is counted ([`counts`]). The world runs on a thread and runtime of its own.
 //!
 //! A leaf: knows addresses, and nothing of campaigns, schedules or the engine.
 //!
@@ -52,7 +52,7 @@ pub use audit::Audit;
 pub use ca::CaError;
 pub use counts::{Counts, Greylisting};
 pub use fate::{Expectation, Fate, FateCounts};
-pub use file::{FileError, WorldFile};
+pub use file::{FileError, NameFault, RecordKind, WorldFile};
 pub use plan::PlanError;
 pub use sample::Person;
 pub use shared::CapturedMessage;
@@ -123,7 +123,7 @@ impl World {
         let port = sockets.port;
         let addresses = sockets.addresses();
         let maildir = options.maildir.or_else(|| file.maildir.clone());
-        let shared = Arc::new(Shared::new(plan, &authority, maildir, options.capture)?);
+        let shared = Arc::new(Shared::new(plan, &file.records, &authority, maildir, options.capture)?);
         let stop = CancellationToken::new();
         let thread = listen::run(Arc::clone(&shared), sockets, stop.clone())
             .map_err(|error| WorldError::Io { what: "the world's thread cannot start".to_owned(), error })?;
@@ -216,10 +216,25 @@ impl World {
         self.shared.plan.domains.keys().map(AsRef::as_ref)
     }
 
+    /// Gives a name records, in place of those it was given of this type; what follows from the file's
+    /// providers stays. A PTR record's name may be the address. Values that are none of the type are
+    /// left out; none at all take the type away.
+    pub fn publish(&self, name: &str, kind: RecordKind, values: &[&str]) {
+        let values: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
+        self.shared.zone.publish(name, kind, &values);
+        if kind == RecordKind::Txt {
+            values.iter().for_each(|value| self.shared.verifier.publish(name, value));
+        }
+    }
+
+    /// From now on every query for `name` fails so; `None`: no more.
+    pub fn publish_fault(&self, name: &str, fault: Option<NameFault>) {
+        self.shared.zone.publish_fault(name, fault);
+    }
+
     /// Adds a TXT record, a DKIM key for one; replaces what the name had.
     pub fn publish_txt(&self, name: &str, value: &str) {
-        self.shared.zone.publish_txt(name, value);
-        self.shared.verifier.publish(name, value);
+        self.publish(name, RecordKind::Txt, &[value]);
     }
 
     /// The dialogs so far, one text a connection, lines `C:` and `S:`; empty without `capture`.

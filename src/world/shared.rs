@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::WorldError;
 use super::ca::Authority;
-use super::file::Extension;
+use super::file::{Extension, RecordFile};
 use super::ledger::Ledger;
 use super::limits::Gate;
 use super::maildir::Maildir;
@@ -57,6 +57,7 @@ struct Capture {
 impl Shared {
     pub fn new(
         plan: Plan,
+        records: &[RecordFile],
         authority: &Authority,
         maildir: Option<PathBuf>,
         capture: bool,
@@ -79,8 +80,8 @@ impl Shared {
         );
         Ok(Self {
             started,
-            zone: Zone::new(&plan),
-            verifier: Verifier::new(),
+            zone: Zone::new(&plan, records),
+            verifier: Verifier::of(records),
             maildir,
             hosts: host_states(&plan, authority)?,
             gates: gates.collect(),

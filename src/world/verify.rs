@@ -14,6 +14,8 @@ use mail_auth::{
     AuthenticatedMessage, DkimResult, DnsError, Error, MessageAuthenticator, Parameters, ResolverCache, Txt,
 };
 
+use super::file::{RecordFile, RecordKind};
+
 #[derive(Default)]
 struct Keys(RwLock<HashMap<Box<str>, Txt>>);
 
@@ -49,12 +51,17 @@ pub(crate) struct Verifier {
 }
 
 impl Verifier {
-    pub fn new() -> Self {
+    /// Knows the keys among the records.
+    pub fn of(records: &[RecordFile]) -> Self {
         let nowhere = ResolverConfig::from_name_servers(Vec::new());
-        Self {
+        let verifier = Self {
             authenticator: MessageAuthenticator::new(nowhere, ResolverOpts::default()).ok(),
             keys: Keys::default(),
+        };
+        for record in records.iter().filter(|record| record.kind == Some(RecordKind::Txt)) {
+            record.value.as_slice().iter().for_each(|value| verifier.publish(record.name.get_ref(), value));
         }
+        verifier
     }
 
     /// Takes a key record; other TXT records are none of its business.

@@ -1,21 +1,21 @@
-//! What the world's DNS knows: built from the plan, TXT records added while it runs.
+//! What the world's DNS knows: built from the plan and the file's records; more are added while it runs.
 //!
 //! Names without trailing dot in lower case. Decides answers; [`super::dns`] puts them on the wire.
 
 use std::collections::HashMap;
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock};
 
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX};
 use hickory_proto::rr::{Name, RData, RecordType};
 
-use super::file::DnsKind;
+use super::file::{DnsKind, NameFault, RecordFile, RecordKind, normal};
 use super::plan::{DomainPlan, Host, Plan};
 
-/// A TXT character string holds no more octets (RFC 1035 §3.3.14).
-const TXT_OCTETS_MAX: usize = 255;
-/// Of records published while the world runs, in seconds.
+/// Of records that no provider is behind, in seconds.
 const PUBLISHED_TTL: u32 = 60;
+/// Aliases that are followed in one answer.
+const ALIASES_MAX: usize = 8;
 
 /// What a query comes to.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,11 +49,18 @@ struct Trouble {
 
 pub(crate) struct Zone {
     nodes: HashMap<String, Node>,
-    published: RwLock<HashMap<String, String>>,
+    published: RwLock<HashMap<String, Published>>,
+}
+
+/// What a name has besides what the plan gives it.
+#[derive(Default)]
+struct Published {
+    records: Vec<RData>,
+    fault: Option<NameFault>,
 }
 
 impl Zone {
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(plan: &Plan, records: &[RecordFile]) -> Self {
         let mut zone = Self { nodes: HashMap::new(), published: RwLock::default() };
         for host in &plan.hosts {
             let ttl = plan.providers[host.provider].file.ttl.0.as_secs() as u32;
@@ -61,6 +68,13 @@ impl Zone {
         }
         for (name, domain) in &plan.domains {
             zone.add_domain(plan, name, domain);
+        }
+        for record in records {
+            let name = record.name.get_ref();
+            match (record.kind, record.fault) {
+                (Some(kind), _) => zone.add_published(name, kind, record.value.as_slice()),
+                (None, fault) => zone.publish_fault(name, fault),
+            }
         }
         zone
     }
@@ -111,47 +125,84 @@ impl Zone {
         node.records.push(data);
     }
 
-    pub fn publish_txt(&self, name: &str, value: &str) {
-        let name = name.trim_end_matches('.').to_ascii_lowercase();
-        let mut published = self.published.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        published.insert(name, value.to_owned());
+    /// Replaces what `name` had of this type; values of another type are left out.
+    pub fn publish(&self, name: &str, kind: RecordKind, values: &[String]) {
+        let owner = kind.owner(name);
+        let record_type = record_type(kind);
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        let node = published.entry(owner).or_default();
+        node.records.retain(|data| data.record_type() != record_type);
+        drop(published);
+        self.add_published(name, kind, values);
     }
 
-    fn published(&self, name: &str) -> Option<ZoneRecord> {
-        let published = self.published.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let value = published.get(name)?;
-        let parts = value.as_bytes().chunks(TXT_OCTETS_MAX).collect();
-        let data = RData::TXT(TXT::from_bytes(parts));
-        Some(ZoneRecord { name: name.to_owned(), ttl: PUBLISHED_TTL, data })
+    /// From now on queries for `name` fail, or do so no more.
+    pub fn publish_fault(&self, name: &str, fault: Option<NameFault>) {
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        published.entry(normal(name)).or_default().fault = fault;
+    }
+
+    fn add_published(&self, name: &str, kind: RecordKind, values: &[String]) {
+        let records = values.iter().filter_map(|value| kind.data(value).ok());
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        published.entry(kind.owner(name)).or_default().records.extend(records);
     }
 
     /// Answers a query; `name` in lower case without the trailing dot.
     pub fn answer(&self, name: &str, kind: RecordType) -> Answer {
+        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
         let mut records = Vec::new();
         let mut name = name.to_owned();
-        // An alias in this zone points to a name that is none, so two steps are the longest way.
-        for _ in 0..2 {
-            if let Some(record) = self.published(&name) {
-                records.extend((kind == RecordType::TXT).then_some(record));
-                return Answer::Records(records);
-            }
-            let Some(node) = self.nodes.get(&name) else {
-                return if records.is_empty() { Answer::Nxdomain } else { Answer::Records(records) };
-            };
-            if let Some(answer) = node.trouble_answer(&name, kind) {
+        for _ in 0..=ALIASES_MAX {
+            let (node, extra) = (self.nodes.get(&name), published.get(&name));
+            if let Some(answer) = extra.and_then(Published::fault_answer) {
                 return answer;
             }
-            let matching = node.records.iter().filter(|data| data.record_type() == kind);
-            records.extend(matching.map(|data| node.record(&name, data)));
-            let alias = node.records.iter().find_map(|data| match data {
-                RData::CNAME(target) if kind != RecordType::CNAME => Some((target, data)),
+            let is_known = node.is_some() || extra.is_some_and(|extra| !extra.records.is_empty());
+            if !is_known {
+                return if records.is_empty() { Answer::Nxdomain } else { Answer::Records(records) };
+            }
+            if let Some(answer) = node.and_then(|node| node.trouble_answer(&name, kind)) {
+                return answer;
+            }
+            let planned = node.iter().flat_map(|node| node.records.iter().map(|data| (node.ttl, data)));
+            let added = extra.iter().flat_map(|extra| extra.records.iter().map(|data| (PUBLISHED_TTL, data)));
+            let all: Vec<(u32, &RData)> = planned.chain(added).collect();
+            let record = |(ttl, data): &(u32, &RData)| ZoneRecord {
+                name: name.clone(),
+                ttl: *ttl,
+                data: (*data).clone(),
+            };
+            records.extend(all.iter().filter(|(_, data)| data.record_type() == kind).map(record));
+            let alias = all.iter().find_map(|held| match held.1 {
+                RData::CNAME(target) if kind != RecordType::CNAME => Some((target, record(held))),
                 _ => None,
             });
-            let Some((target, data)) = alias else { break };
-            records.push(node.record(&name, data));
-            name = target.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+            let Some((target, record)) = alias else { break };
+            records.push(record);
+            name = normal(&target.to_ascii());
         }
         Answer::Records(records)
+    }
+}
+
+impl Published {
+    fn fault_answer(&self) -> Option<Answer> {
+        self.fault.map(|fault| match fault {
+            NameFault::Servfail => Answer::Servfail,
+            NameFault::Silent => Answer::Silent,
+        })
+    }
+}
+
+fn record_type(kind: RecordKind) -> RecordType {
+    match kind {
+        RecordKind::A => RecordType::A,
+        RecordKind::Aaaa => RecordType::AAAA,
+        RecordKind::Mx => RecordType::MX,
+        RecordKind::Txt => RecordType::TXT,
+        RecordKind::Ptr => RecordType::PTR,
+        RecordKind::Cname => RecordType::CNAME,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{FILE, Manifest};
+use super::{FILE, Manifest, lists};
 use crate::address::Address;
 use crate::config::dkim;
 use crate::config::fault::Fault;
@@ -35,7 +35,7 @@ pub(super) fn values(manifest: &Manifest) -> Result<(), Mistake> {
     region(manifest)?;
     attachments(manifest)?;
     calendar(manifest)?;
-    list(manifest)?;
+    lists::check(manifest)?;
     keys(manifest)?;
     retry(manifest)
 }
@@ -185,30 +185,6 @@ fn calendar(manifest: &Manifest) -> Result<(), Mistake> {
             what,
             "write it like 2026-12-01 18:00 or {{ column }}",
         ));
-    }
-    Ok(())
-}
-
-fn list(manifest: &Manifest) -> Result<(), Mistake> {
-    let list = &manifest.list;
-    if !list.delimiter.is_ascii() || matches!(list.delimiter, '"' | '\r' | '\n' | '\0') {
-        let what = format!("{:?} cannot separate columns", list.delimiter);
-        return Err(Mistake::new(&["list", "delimiter"], what, "use \",\", \";\" or \"\\t\""));
-    }
-    if list.address.is_empty() {
-        let what = "the name of the address column is empty";
-        return Err(Mistake::new(&["list", "address"], what, "name the column that holds the address"));
-    }
-    for (variable, column) in &list.columns {
-        let identifier = variable
-            .bytes()
-            .enumerate()
-            .all(|(at, b)| b == b'_' || b.is_ascii_alphabetic() || (at > 0 && b.is_ascii_digit()));
-        if variable.is_empty() || !identifier || column.is_empty() {
-            let what = format!("`{variable}` = `{column}` is no template variable and column");
-            let advice = "variables are letters, digits and _, like first_name = \"First Name\"";
-            return Err(Mistake::new(&["list", "columns", variable], what, advice));
-        }
     }
     Ok(())
 }

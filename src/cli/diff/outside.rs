@@ -54,8 +54,11 @@ pub fn looked_at(run: &Run, now: &Manifest) -> anyhow::Result<Vec<Outside>> {
             continue;
         }
         let mut state = written(&path, run.created);
-        if let (State::Written { rows, .. }, "list") = (&mut state, role) {
-            *rows = read_by(run).map(|then| anyhow::Ok((then, rows_of(&now.list)?))).transpose()?;
+        // Of several lists together the run knows the rows, not of each.
+        if let (State::Written { rows, .. }, "list", [list], None) =
+            (&mut state, role, now.lists.as_slice(), &now.seeds)
+        {
+            *rows = read_by(run).map(|then| anyhow::Ok((then, rows_of(list)?))).transpose()?;
         }
         all.push(Outside { role, path, state });
     }
@@ -63,7 +66,7 @@ pub fn looked_at(run: &Run, now: &Manifest) -> anyhow::Result<Vec<Outside>> {
 }
 
 fn named(manifest: &Manifest) -> Vec<(&'static str, PathBuf)> {
-    let lists = [("list", &manifest.list)].into_iter();
+    let lists = manifest.lists.iter().map(|list| ("list", list));
     let lists = lists.chain(manifest.exclude.iter().map(|list| ("list of those left out", list)));
     let lists = lists.chain(manifest.seeds.iter().map(|seeds| ("list of seeds", &seeds.list)));
     let lists = lists.filter(|(_, list)| !list.is_stdin()).map(|(role, list)| (role, &list.file));

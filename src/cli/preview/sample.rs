@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
-use crate::campaign::list::{List, Step};
+use crate::campaign::audience::Audience;
+use crate::campaign::list::Step;
 use crate::campaign::manifest::Manifest;
 use crate::campaign::row::Row;
+use crate::campaign::selection::{Decision, NoRows, Selection};
 use crate::engine::content::{Making, compile};
 use crate::envelope::RecipientId;
 use crate::message::{Content, Merge, Scratch};
@@ -39,14 +41,14 @@ pub fn each(
     mut take: impl FnMut(Sample) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let suppression = Suppression::load(&manifest.suppression)?;
-    let mut list = List::open(&manifest.list.source(), None)?;
-    let columns = list.columns().names().to_vec();
+    let Audience { mut lists, selection, .. } = Audience::open(manifest)?;
+    let columns = lists.columns().names().to_vec();
     let date = SystemTime::now();
     let content = compile(&Making { manifest, columns: &columns, run_token: TOKEN, date })?;
-    let maker = Maker { content, suppression };
+    let maker = Maker { content, suppression, selection };
     let last = first.saturating_add(count - 1);
     loop {
-        let row = match list.next(PATIENCE)? {
+        let row = match lists.next(PATIENCE)? {
             Step::Waiting => continue,
             Step::Row(row) if row.number < first => continue,
             Step::Row(row) => row,
@@ -58,8 +60,8 @@ pub fn each(
             return Ok(());
         }
     }
-    if list.rows() < first {
-        bail!("the list has {} rows; name one of them", list.rows());
+    if lists.rows() < first {
+        bail!("there are {} rows; name one of them", lists.rows());
     }
     Ok(())
 }
@@ -67,6 +69,7 @@ pub fn each(
 struct Maker {
     content: Content,
     suppression: Suppression,
+    selection: Selection,
 }
 
 impl Maker {
@@ -80,6 +83,16 @@ impl Maker {
                 return Sample { row: row.number, address, warnings: Vec::new(), message };
             }
         };
+        let mut warnings = Vec::new();
+        let Ok(decision) = self.selection.decide(row, &mut NoRows);
+        match decision {
+            Decision::LeftOut(why) => warnings.push(format!("the row would be left out: {why}")),
+            Decision::Invalid(why) => {
+                let message = Err(anyhow!("row {} would be rejected: {why}", row.number));
+                return Sample { row: row.number, address: address.to_string(), warnings, message };
+            }
+            _ => {}
+        }
         let fields: Vec<&str> = fields.iter().collect();
         let recipient = RecipientId { segment: 0, index: u32::try_from(row.number - 1).unwrap_or(u32::MAX) };
         let merge = Merge { recipient, address: &address, fields: &fields };
@@ -88,7 +101,6 @@ impl Maker {
             .content
             .render(&merge, &mut Scratch::default(), &mut message)
             .with_context(|| format!("row {} would be invalid", row.number));
-        let mut warnings = Vec::new();
         if self.suppression.entries().covers(address.key(), address.domain()).is_some() {
             warnings.push("the address is suppressed: it would not be mailed".to_owned());
         }

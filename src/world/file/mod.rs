@@ -6,6 +6,7 @@
 mod block;
 mod limits;
 mod provider;
+mod record;
 mod trouble;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,8 @@ pub use limits::{Greylist, GreylistBy, LimitsFile, WindowKind};
 pub use provider::{
     DnsFault, DnsKind, Extension, Generate, HostState, MxFile, ProviderFile, ReplyFlow, Slow, TlsKind,
 };
+pub(super) use record::normal;
+pub use record::{NameFault, RecordFile, RecordKind, Values};
 pub use trouble::{FaultKind, Stage, TroubleFile};
 
 /// What is wrong with a world's file.
@@ -52,6 +55,9 @@ pub struct WorldFile {
     pub maildir: Option<PathBuf>,
     #[serde(default, rename = "provider")]
     pub providers: Vec<ProviderFile>,
+    /// Served beside what follows from the providers.
+    #[serde(default)]
+    pub records: Vec<RecordFile>,
 }
 
 fn one() -> f64 {
@@ -99,6 +105,12 @@ impl WorldFile {
             provider.check().map_err(|what| {
                 let what = format!("provider {:?}: {what}", provider.name.get_ref());
                 complain(provider.name.span().start, what)
+            })?;
+        }
+        for record in &file.records {
+            record.check().map_err(|what| {
+                let what = format!("record {:?}: {what}", record.name.get_ref());
+                complain(record.name.span().start, what)
             })?;
         }
         Ok(file)
@@ -164,6 +176,33 @@ mod tests {
         let text =
             "[[provider]]\nname = \"a\"\nmx = [{ host = \"mx.a.test\" }]\nlimits = { penalty = \"2h\" }\n";
         assert!(complaint(text).contains("a penalty needs a rate"));
+    }
+
+    #[test]
+    fn a_record_has_a_value_of_its_type_or_a_fault() {
+        let record = |keys: &str| {
+            let text = format!("[[records]]\nname = \"a.test\"\n{keys}\n");
+            WorldFile::parse("w.toml", &text).map_err(|error| error.to_string())
+        };
+        for keys in [
+            "type = \"A\"\nvalue = \"192.0.2.1\"",
+            "type = \"AAAA\"\nvalue = [\"2001:db8::1\", \"2001:db8::2\"]",
+            "type = \"MX\"\nvalue = \"0 .\"",
+            "type = \"TXT\"\nvalue = \"v=spf1 -all\"",
+            "fault = \"servfail\"",
+        ] {
+            assert!(record(keys).is_ok(), "{keys}");
+        }
+        for (keys, complaint) in [
+            ("type = \"A\"\nvalue = \"2001:db8::1\"", "is no IPv4 address"),
+            ("type = \"MX\"\nvalue = \"mx.a.test\"", "is no `preference host`"),
+            ("type = \"CNAME\"", "has a value"),
+            ("type = \"A\"\nvalue = \"192.0.2.1\"\nfault = \"silent\"", "either a type and a value"),
+            ("value = \"x\"", "either a type and a value"),
+        ] {
+            let error = record(keys).unwrap_err();
+            assert!(error.starts_with("w.toml:2:") && error.contains(complaint), "{error}");
+        }
     }
 
     #[test]
