@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use postroad::campaign::import::{ImportJob, ImportProgress, import};
-use postroad::campaign::list::List;
+use postroad::campaign::audience::Audience;
 use postroad::campaign::manifest::Manifest;
 use postroad::campaign::run::Run;
 use postroad::campaign::spool::Spool;
@@ -58,7 +58,7 @@ fn staged() -> (tempfile::TempDir, Run) {
     let run = Run::create(&at.join("state"), manifest, None).unwrap();
     let spool = Spool::open(&run.spool_folder()).unwrap();
     let job = ImportJob {
-        list: List::open(&run.manifest.list.source(), None).unwrap(),
+        audience: Audience::open(&run.manifest).unwrap(),
         spool: &spool,
         rejected: run.rejected_path(),
         suppression: &Suppression::none(),
