@@ -9,12 +9,14 @@ use postroad::outcome::Slot;
 use postroad::smtp::replies::ReplyReader;
 use postroad::smtp::transaction::Pipeline;
 use postroad::smtp::{Capabilities, Composed, Trust};
+use postroad::token::{Key, RunToken};
 
 const MESSAGES: u32 = 1_000;
 const CONTENT_OCTETS: usize = 10_240;
 
 fn message() -> Composed {
-    let verp = Verp::new("k3f9", Domain::parse("sender.test").expect("a domain"));
+    let domain = Domain::parse("sender.test").expect("a domain");
+    let verp = Verp::new(RunToken::new("k3f9"), domain, Key::new(1, &[7; 32]));
     let to = AddressRef::parse("pat@a.test").expect("an address");
     let mut composed = Composed::default();
     verp.address(RecipientId::new(0, 1), &to, &mut composed.envelope);

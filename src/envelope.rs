@@ -1,13 +1,12 @@
 //! What SMTP carries beside the message: the return path and the recipient of one transaction.
 //!
 //! One recipient a transaction, because every message is its recipient's own. The return path is
-//! VERP: it names run and recipient, so that a bounce names its cause. Built from parsed parts only,
-//! so nothing here can hold a line end.
-
-use std::fmt::Write as _;
+//! VERP: it names run and recipient, so that a bounce names its cause, and is signed, so that a forged one
+//! does not. Built from parsed parts only, so nothing here can hold a line end.
 
 use crate::address::{AddressRef, Domain};
 use crate::outcome::SourceId;
+use crate::token::{Key, RunToken, bounce};
 
 /// A recipient within a run: the segment and the place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,27 +74,27 @@ impl Envelope {
     }
 }
 
-/// Makes return paths such as `bounce+k3f9a2.0.1c@bounces.sender.example`.
+/// Makes return paths such as `bounce+k3f9.0.1c.aeqx3uw4plmz5rty@bounces.sender.example`; [`bounce::read`]
+/// reads them.
 #[derive(Debug, Clone)]
 pub struct Verp {
-    run_token: Box<str>,
+    run: RunToken,
     domain: Domain,
+    key: Key,
 }
 
 impl Verp {
-    /// `run_token` keeps only ASCII letters and digits.
-    pub fn new(run_token: &str, domain: Domain) -> Self {
-        let run_token: String = run_token.chars().filter(char::is_ascii_alphanumeric).collect();
-        Self { run_token: run_token.into(), domain }
+    pub fn new(run: RunToken, domain: Domain, key: Key) -> Self {
+        Self { run, domain, key }
     }
 
     /// Writes the envelope of one recipient over `envelope`.
     pub fn address(&self, recipient: RecipientId, to: &AddressRef<'_>, envelope: &mut Envelope) {
         let Envelope { return_path, recipient: forward_path, needs_smtputf8 } = envelope;
         return_path.clear();
-        let (token, domain) = (&self.run_token, &self.domain);
-        write!(return_path, "bounce+{token}.{:x}.{:x}@{domain}", recipient.segment, recipient.index)
-            .expect("writing to a String does not fail");
+        bounce::write(&self.key, self.run, recipient, return_path);
+        return_path.push('@');
+        return_path.push_str(self.domain.as_str());
         forward_path.clear();
         forward_path.push_str(to.local());
         forward_path.push('@');
@@ -111,11 +110,17 @@ mod tests {
 
     #[test]
     fn the_return_path_names_run_and_recipient() {
-        let verp = Verp::new("k3f\r\n9", Domain::parse("bounces.sender.example").unwrap());
+        let key = Key::new(1, &[7; 32]);
+        let domain = Domain::parse("bounces.sender.example").unwrap();
+        let verp = Verp::new(RunToken::new("k3f\r\n9"), domain, key.clone());
         let mut envelope = Envelope::default();
         let to = Address::parse("Ann@example.test").unwrap();
         verp.address(RecipientId::new(1, 0x2a), &to.as_ref(), &mut envelope);
-        assert_eq!(envelope.return_path(), "bounce+k3f9.1.2a@bounces.sender.example");
+        let (start, end) = ("bounce+k3f9.1.2a.", "@bounces.sender.example");
+        let signature = envelope.return_path().strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+        assert_eq!(signature.map(str::len), Some(16));
+        let read = bounce::read(envelope.return_path(), &key).unwrap();
+        assert_eq!((read.run.as_str(), read.recipient), ("k3f9", RecipientId::new(1, 0x2a)));
         assert_eq!(envelope.recipient(), "Ann@example.test");
         assert!(!envelope.needs_smtputf8());
     }

@@ -29,7 +29,7 @@
 //! # Modules
 //! Leaves, which know nothing else: [`address`] (parsed once, no line end possible), [`reply`],
 //! [`outcome`] (what an attempt learned and what became of its recipient), [`envelope`], [`metrics`]
-//! (totals that add up), [`mapped`] (the only unsafe code).
+//! (totals that add up), [`mapped`] (the only unsafe code), [`token`] (what links and return paths say, sealed).
 //!
 //! Facts: [`config`] (the node's settings), [`campaign`] (manifest, list, spool, the frozen run),
 //! [`suppression`] (who must not be mailed), [`site`] (MX routes, sites, providers), [`shaping`] (limits),
@@ -77,4 +77,5 @@ pub mod shaping;
 pub mod site;
 pub mod smtp;
 pub mod suppression;
+pub mod token;
 pub mod world;

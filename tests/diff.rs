@@ -8,8 +8,8 @@ use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
-use postroad::campaign::import::{ImportJob, ImportProgress, import};
 use postroad::campaign::audience::Audience;
+use postroad::campaign::import::{ImportJob, ImportProgress, import};
 use postroad::campaign::manifest::Manifest;
 use postroad::campaign::run::Run;
 use postroad::campaign::spool::Spool;

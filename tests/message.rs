@@ -8,13 +8,15 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 
+use html2text::render::RichAnnotation;
 use mail_parser::{MessageParser, MimeHeaders, PartType};
 use postroad::address::{AddressRef, Domain};
 use postroad::envelope::RecipientId;
 use postroad::message::{
     Attachment, AttachmentFrom, Calendar, Content, ContentSource, Extras, Folder, Image, Merge, Scratch,
-    Signer,
+    Signer, Tracking,
 };
+use postroad::token::{self, Key, Kind};
 use proptest::prelude::*;
 use verifiers::{Records, verifiers};
 
@@ -36,7 +38,7 @@ impl Campaign {
     fn new(text: &str, html: &str) -> Self {
         Self {
             columns: ["name", "id", "note"].map(str::to_owned).into(),
-            headers: BTreeMap::from([("Feedback-ID".to_owned(), "autumn:{{ note }}".to_owned())]),
+            headers: BTreeMap::from([("X-Note".to_owned(), "autumn:{{ note }}".to_owned())]),
             domain: Domain::parse("sender.test").unwrap(),
             subject: "{{ name }}, {{ note }}".to_owned(),
             text: Some(text.to_owned()),
@@ -115,7 +117,7 @@ fn wire_is_safe(message: &[u8]) {
     }
 }
 
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "From",
     "To",
     "Subject",
@@ -125,7 +127,8 @@ const NAMES: [&str; 12] = [
     "List-Unsubscribe",
     "List-Unsubscribe-Post",
     "List-ID",
-    "Feedback-ID",
+    "Precedence",
+    "X-Note",
     "MIME-Version",
     "Content-Type",
 ];
@@ -296,6 +299,144 @@ proptest! {
         let merge = Merge { recipient: RecipientId::new(1, 2), address: &address, fields: &fields };
         let rendered = full.content.render(&merge, &mut Scratch::default(), &mut Vec::new());
         prop_assert!(rendered.is_err() || full.folder.path().join("rows").join(path.trim()).is_file());
+    }
+}
+
+/// A campaign with every kind of token; the words of its links name them.
+const TRACKED: &str = "<body class=\"{{ name }}\"><p>{{ note }}</p>\
+    <a href=\"https://shop.sender.test/?q={{ name }}&amp;n={{ note|urlencode }}\">first-link</a>\
+    <a title='{{ note }}' href='https://shop.sender.test/{% if id %}{{ id }}{% endif %}'>second-link</a>\
+    <a data-no-track href=\"https://shop.sender.test/terms\" title=\"{{ name }}\">terms-link</a>\
+    <a href=\"{{ unsubscribe_url }}\">leave-link</a> {{ id }}</body>\n";
+
+fn tracked(key: &Key, columns: &[String]) -> Content {
+    let domain = Domain::parse("sender.test").unwrap();
+    let source = ContentSource {
+        subject: "{{ name }} {{ note }}",
+        from: "Us <us@sender.test>",
+        to_name: Some("{{ name }}"),
+        reply_to: None,
+        text: Some("{{ name }} {{ note }}\n"),
+        html: Some(TRACKED),
+        headers: &BTreeMap::new(),
+        unsubscribe_url: None,
+        unsubscribe_mailto: Some("leave@sender.test"),
+        list_id: None,
+        columns,
+        strict: true,
+        run_token: "k3f9",
+        date: UNIX_EPOCH + Duration::from_secs(1_795_316_400),
+        message_id_domain: &domain,
+        extras: Extras {
+            key: Some(key),
+            unsubscribe_base_url: Some("https://sender.test/u/"),
+            tracking: Some(Tracking { base_url: "https://t.sender.test/", clicks: true, opens: true }),
+            feedback_id: Some("{{ name }}:{{ note }}:sender"),
+            cfbl_address: Some("fbl@sender.test"),
+            ..Extras::default()
+        },
+    };
+    Content::compile(&source, signers()).unwrap()
+}
+
+/// Where each word that ends in `-link` leads, and what pictures there are, as an HTML parser sees it.
+fn links(html: &str) -> (Vec<(String, String)>, Vec<String>) {
+    let (mut links, mut pictures) = (Vec::new(), Vec::new());
+    let lines =
+        html2text::config::rich().empty_img_mode(html2text::config::ImageRenderMode::Replace("picture"));
+    for line in lines.lines_from_read(html.as_bytes(), 10_000).unwrap() {
+        for part in line.tagged_strings() {
+            for tag in &part.tag {
+                match tag {
+                    RichAnnotation::Link(to) => links.push((part.s.trim().to_owned(), to.clone())),
+                    RichAnnotation::Image(from) => pictures.push(from.clone()),
+                    _ => {}
+                }
+            }
+        }
+    }
+    (links, pictures)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #[test]
+    fn no_field_changes_a_link_or_a_token(name in hostile(), id in hostile(), note in hostile()) {
+        let key = Key::new(1, &[7; 32]);
+        let columns = ["name", "id", "note"].map(str::to_owned);
+        let content = tracked(&key, &columns);
+        let fields = [name.as_str(), &id, &note];
+        let message = render(&content, &fields);
+        wire_is_safe(&message);
+        let parsed = MessageParser::default().parse(&message).unwrap();
+        let names: Vec<&str> = parsed.root_part().headers.iter().map(|header| header.name()).collect();
+        prop_assert_eq!(&names[2..], &[
+            "From", "To", "Subject", "Date", "Message-ID", "List-Unsubscribe", "List-Unsubscribe-Post", "Precedence",
+            "Feedback-ID", "CFBL-Address", "CFBL-Feedback-ID", "MIME-Version", "Content-Type",
+        ]);
+        prop_assert_eq!(kinds(&parsed), ["multipart/alternative", "text/plain", "text/html"]);
+
+        let recipient = RecipientId::new(1, 0x2a);
+        let verified = |text: &str, before: &str, after: &str| {
+            let token = text.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+            let (claim, _) = token::verify(token.unwrap_or_else(|| panic!("{text:?}")), &key).unwrap();
+            assert_eq!((claim.run.as_str(), claim.recipient), ("k3f9", recipient));
+            claim.kind
+        };
+        let raw = |name: &str| parsed.header_raw(name).unwrap().replace("\r\n", "").trim().to_owned();
+        let (url, mailto) = { let all = raw("List-Unsubscribe"); let (a, b) = all.split_once(", ").unwrap(); (a.to_owned(), b.to_owned()) };
+        prop_assert_eq!(verified(&url, "<https://sender.test/u/", ">"), Kind::Unsubscribe);
+        prop_assert_eq!(verified(&mailto, "<mailto:leave@sender.test?subject=unsubscribe%20", ">"), Kind::Unsubscribe);
+        prop_assert_eq!(verified(&raw("CFBL-Feedback-ID"), "", ""), Kind::Complaint);
+        let feedback = raw("Feedback-ID");
+        prop_assert_eq!(feedback.split(':').count(), 3);
+        prop_assert!(feedback.ends_with(":sender") && feedback.bytes().all(|b| b.is_ascii_graphic()));
+
+        let html = parsed.body_html(0).unwrap();
+        let (links, pictures) = links(&html);
+        let words: Vec<&str> = links.iter().map(|(word, _)| word.as_str()).collect();
+        prop_assert_eq!(words, ["first-link", "second-link", "terms-link", "leave-link"]);
+        prop_assert_eq!(verified(&links[0].1, "https://t.sender.test/", ""), Kind::Click(0));
+        prop_assert_eq!(verified(&links[1].1, "https://t.sender.test/", ""), Kind::Click(1));
+        prop_assert_eq!(links[2].1.as_str(), "https://shop.sender.test/terms");
+        prop_assert_eq!(format!("<{}>", links[3].1), url);
+        prop_assert_eq!(pictures.len(), 1);
+        prop_assert_eq!(verified(&pictures[0], "https://t.sender.test/", ""), Kind::Open);
+
+        // What the links lead to is the template's, too.
+        let address = AddressRef::parse("ann@example.test").unwrap();
+        let merge = Merge { recipient, address: &address, fields: &fields };
+        let target = content.link(0, &merge).unwrap().unwrap();
+        prop_assert!(target.starts_with("https://shop.sender.test/?q=") && target.contains("&n="));
+        prop_assert!(!target.contains(['\r', '\n']));
+        prop_assert_eq!(content.link(2, &merge).unwrap(), None);
+    }
+}
+
+#[test]
+fn signatures_cover_what_tokens_add() {
+    let columns = ["name", "id", "note"].map(str::to_owned);
+    let content = tracked(&Key::new(1, &[7; 32]), &columns);
+    let message = render(&content, &["Ann", "7", "x"]);
+    let records: Records = signers().iter().map(|signer| (signer.name(), signer.public_record())).collect();
+    let hold = |message: &[u8]| -> Vec<bool> {
+        let verdicts = verifiers::mail_auth(&[message.to_vec()], &records).remove(0);
+        verdicts.into_iter().map(|(_, holds)| holds).collect()
+    };
+    assert_eq!(hold(&message), [true, true]);
+    let text = String::from_utf8(message).unwrap();
+    let signed = text.split("h=").nth(1).unwrap().split("bh=").next().unwrap();
+    for name in [
+        "List-Unsubscribe",
+        "List-Unsubscribe-Post",
+        "Precedence",
+        "Feedback-ID",
+        "CFBL-Address",
+        "CFBL-Feedback-ID",
+    ] {
+        assert!(signed.replace("\r\n\t", "").split([':', ';']).any(|signed| signed == name), "{name}");
+        let changed = text.replacen(&format!("\r\n{name}: "), &format!("\r\n{name}: x"), 1);
+        assert_eq!(hold(changed.as_bytes()), [false, false], "{name}");
     }
 }
 

@@ -1,7 +1,9 @@
 //! Campaign folders in `tests/content/`, each with what it must produce in its `expected.toml`: `refused`
 //! (what the complaint holds), or for rows of the list the error or the message. A message is read by
-//! mail-parser and by Python's `email`, which must both find exactly the expected parts and no defect.
+//! mail-parser and by Python's `email`, which must both find exactly the expected parts and headers and no
+//! defect. Tokens are verified; in what is expected stands `{unsubscribe of 0.0}` or `{click 2 of 0.0}` for one.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +18,7 @@ use postroad::campaign::run::Run;
 use postroad::engine::content::{Making, compile};
 use postroad::envelope::RecipientId;
 use postroad::message::{Content, Merge, Scratch};
+use postroad::token::{self, CHARACTERS, Key, Kind};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -35,6 +38,14 @@ struct ExpectedRow {
     /// Display name of the recipient.
     to: Option<String>,
     structure: Option<String>,
+    /// All names, in order.
+    names: Option<Vec<String>>,
+    /// Values of some.
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// Where the tracked links lead.
+    #[serde(default)]
+    links: Vec<String>,
     #[serde(default)]
     part: Vec<ExpectedPart>,
 }
@@ -59,6 +70,10 @@ struct ExpectedPart {
 struct Seen {
     subject: String,
     to: String,
+    /// In lower case.
+    names: Vec<String>,
+    /// Unfolded values of those that hold plain text.
+    headers: BTreeMap<String, String>,
     structure: String,
     parts: Vec<SeenPart>,
     defects: Vec<String>,
@@ -72,6 +87,17 @@ struct SeenPart {
     octets: String,
 }
 
+/// What is made of one row.
+#[derive(Debug, PartialEq)]
+struct Made {
+    message: Vec<u8>,
+    links: Vec<String>,
+}
+
+fn key() -> Key {
+    Key::new(1, &[7; 32])
+}
+
 fn date() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_795_316_400)
 }
@@ -79,13 +105,13 @@ fn date() -> SystemTime {
 fn compiled(manifest: &Manifest) -> Result<(List, Content), String> {
     let list = List::open(&manifest.lists[0].source(), None).unwrap();
     let columns = list.columns().names();
-    let content = compile(&Making { manifest, columns, run_token: "k3f9", date: date() })
+    let content = compile(&Making { manifest, columns, run_token: "k3f9", key: &key(), date: date() })
         .map_err(|error| error.to_string())?;
     Ok((list, content))
 }
 
 /// The messages of all rows, or why there is none.
-fn messages(manifest: &Manifest) -> Result<Vec<Result<Vec<u8>, String>>, String> {
+fn messages(manifest: &Manifest) -> Result<Vec<Result<Made, String>>, String> {
     let (mut list, content) = compiled(manifest)?;
     let (mut scratch, mut messages) = (Scratch::default(), Vec::new());
     loop {
@@ -100,7 +126,9 @@ fn messages(manifest: &Manifest) -> Result<Vec<Result<Vec<u8>, String>>, String>
         let merge = Merge { recipient, address: &address, fields: &fields };
         let mut message = Vec::new();
         let rendered = content.render(&merge, &mut scratch, &mut message);
-        messages.push(rendered.map(|()| message).map_err(|error| error.to_string()));
+        let links = |_| (0..).map_while(|link| content.link(link, &merge).unwrap()).collect();
+        let made = rendered.map(links).map(|links| Made { message, links });
+        messages.push(made.map_err(|error| error.to_string()));
     }
 }
 
@@ -114,13 +142,13 @@ fn every_campaign_of_the_corpus_produces_what_it_must() {
     let mut folders: Vec<PathBuf> =
         std::fs::read_dir(corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    assert!(folders.len() >= 14);
+    assert!(folders.len() >= 23);
     for folder in folders {
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(folder.join("expected.toml")).unwrap();
         let expected: Expected = toml::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let manifest = Manifest::open(&folder).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let messages = match (messages(&manifest), &expected.refused) {
+        let opened = Manifest::open(&folder).map_err(|error| error.to_string());
+        let messages = match (opened.and_then(|manifest| messages(&manifest)), &expected.refused) {
             (Err(error), Some(refused)) => {
                 assert!(error.contains(refused), "{name}: {error}");
                 continue;
@@ -141,19 +169,13 @@ fn every_campaign_of_the_corpus_produces_what_it_must() {
     }
 }
 
-fn check_row(
-    name: &str,
-    folder: &Path,
-    expected: &ExpectedRow,
-    message: &Result<Vec<u8>, String>,
-    python: bool,
-) {
-    let message = match (message, &expected.error) {
+fn check_row(name: &str, folder: &Path, expected: &ExpectedRow, made: &Result<Made, String>, python: bool) {
+    let Made { message, links } = match (made, &expected.error) {
         (Err(error), Some(expected)) => {
             assert!(error.starts_with(expected), "{name}: {error}");
             return;
         }
-        (Ok(message), None) => message,
+        (Ok(made), None) => made,
         (Err(error), None) => panic!("{name}: {error}"),
         (Ok(_), Some(_)) => panic!("{name}: rendered"),
     };
@@ -162,10 +184,19 @@ fn check_row(
     if python {
         assert_eq!(seen_by_python(message), seen, "{name}: python and mail-parser differ");
     }
-    assert_eq!(Some(&seen.subject), expected.subject.as_ref(), "{name}");
+    assert_eq!(Some(&told(&seen.subject)), expected.subject.as_ref(), "{name}");
     assert_eq!(Some(&seen.structure), expected.structure.as_ref(), "{name}");
     if let Some(to) = &expected.to {
         assert_eq!(&seen.to, to, "{name}");
+    }
+    assert_eq!(links, &expected.links, "{name}");
+    if let Some(names) = &expected.names {
+        let lower: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        assert_eq!(seen.names, lower, "{name}");
+    }
+    for (field, value) in &expected.headers {
+        let seen = seen.headers.get(&field.to_ascii_lowercase()).map(|value| told(value));
+        assert_eq!(seen.as_ref(), Some(value), "{name}: {field}");
     }
     assert_eq!(seen.parts.len(), expected.part.len(), "{name}");
     for (part, expected) in seen.parts.iter().zip(&expected.part) {
@@ -175,7 +206,7 @@ fn check_row(
         } else {
             let text = String::from_utf8(octets).unwrap();
             assert!(!text.replace("\r\n", "").contains(['\r', '\n']), "{name}: line ends");
-            let text = text.replace("\r\n", "\n");
+            let text = told(&text.replace("\r\n", "\n"));
             if let Some(expected) = &expected.text {
                 assert_eq!(&text, expected, "{name}");
             }
@@ -191,7 +222,7 @@ fn check_row(
 }
 
 /// A run makes the same messages from its own copy, whatever becomes of the campaign's folder.
-fn frozen_is_the_same(name: &str, folder: &Path, messages: &[Result<Vec<u8>, String>]) {
+fn frozen_is_the_same(name: &str, folder: &Path, messages: &[Result<Made, String>]) {
     let temporary = tempfile::tempdir().unwrap();
     let campaign = temporary.path().join("campaign");
     copy(folder, &campaign);
@@ -203,6 +234,31 @@ fn frozen_is_the_same(name: &str, folder: &Path, messages: &[Result<Vec<u8>, Str
     }
     let run = Run::open(&temporary.path().join("state"), &run.id).unwrap();
     assert_eq!(self::messages(&run.manifest).unwrap(), messages, "{name}: the frozen run");
+}
+
+/// The text with what each token says in its place.
+fn told(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(next) = rest.chars().next() {
+        let said = rest.get(..CHARACTERS).and_then(|token| token::verify(token, &key()).ok());
+        match said {
+            Some((claim, _)) => {
+                let kind = match claim.kind {
+                    Kind::Click(link) => format!("click {link}"),
+                    other => other.name().to_owned(),
+                };
+                assert_eq!(claim.run.as_str(), "k3f9");
+                out.push_str(&format!("{{{kind} of {}.{}}}", claim.recipient.segment, claim.recipient.index));
+                rest = &rest[CHARACTERS..];
+            }
+            None => {
+                out.push(next);
+                rest = &rest[next.len_utf8()..];
+            }
+        }
+    }
+    out
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -235,10 +291,21 @@ fn seen_by_mail_parser(message: &[u8]) -> Seen {
     Seen {
         subject: parsed.subject().unwrap_or_default().to_owned(),
         to: parsed.to().unwrap().first().unwrap().name().unwrap_or_default().to_owned(),
+        names: parsed.root_part().headers.iter().map(|field| field.name().to_ascii_lowercase()).collect(),
+        headers: parsed
+            .headers_raw()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.replace("\r\n", "").trim().to_owned()))
+            .filter(|(name, _)| is_plain(name))
+            .collect(),
         structure,
         parts,
         defects: Vec::new(),
     }
+}
+
+/// Fields whose values both parsers give as they are written.
+fn is_plain(name: &str) -> bool {
+    ["list-", "feedback-", "cfbl-", "precedence", "auto-", "x-"].iter().any(|start| name.starts_with(start))
 }
 
 fn structure(message: &Message<'_>, id: u32, parts: &mut Vec<SeenPart>) -> String {
@@ -284,5 +351,8 @@ def structure(p):
     return p.get_content_type()
 s = structure(m)
 defects = [repr(d) for p in m.walk() for d in list(p.defects) + [d for v in p.values() for d in getattr(v, 'defects', ())]]
-print(json.dumps({'subject': m['Subject'], 'to': m['To'].addresses[0].display_name, 'structure': s, 'parts': parts, 'defects': defects}))
+plain = ('list-', 'feedback-', 'cfbl-', 'precedence', 'auto-', 'x-')
+names = [name.lower() for name in m.keys()]
+headers = {name.lower(): str(value) for name, value in m.items() if name.lower().startswith(plain)}
+print(json.dumps({'subject': m['Subject'], 'to': m['To'].addresses[0].display_name, 'names': names, 'headers': headers, 'structure': s, 'parts': parts, 'defects': defects}))
 ";

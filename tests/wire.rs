@@ -4,12 +4,14 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use postroad::campaign::run::Run;
 use postroad::campaign::spool::Spool;
 use postroad::engine::content::{Making, compile};
 use postroad::envelope::RecipientId;
 use postroad::message::{Merge, Scratch};
+use postroad::token::Keyring;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -48,13 +50,15 @@ fn list() -> String {
 }
 
 /// The messages of a run by address, made once more.
-fn made(run: &Run) -> BTreeMap<String, Vec<u8>> {
+fn made(state: &Path, run: &Run) -> BTreeMap<String, Vec<u8>> {
     let spool = Spool::open(&run.spool_folder()).unwrap();
     let columns = spool.columns().unwrap();
+    let keys = Keyring::open(state).unwrap();
     let content = compile(&Making {
         manifest: &run.manifest,
         columns: columns.names(),
-        run_token: &run.token(),
+        run_token: run.token().as_str(),
+        key: keys.of_run(run.token_key).unwrap(),
         date: run.created,
     })
     .unwrap();
@@ -93,7 +97,7 @@ async fn carried(extensions: &str) {
     let report = stage.send_all(run.clone()).await;
     assert_eq!(report.totals.delivered, ROWS as u64);
 
-    let made = made(&run);
+    let made = made(&stage.node.state, &run);
     assert_eq!(made.len(), ROWS);
     assert!(made.values().any(|message| message.windows(5).any(|octets| octets == b"\r\n.\r\n")));
     let captured = stage.world.messages();

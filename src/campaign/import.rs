@@ -13,9 +13,9 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::ControlFlow;
 use std::panic::resume_unwind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -24,19 +24,23 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::address::AddressRef;
-use crate::campaign::archive::{LeftOut, Origin};
+use crate::campaign::archive::LeftOut;
 use crate::campaign::audience::Audience;
 use crate::campaign::builder::{RowTooFar, SEGMENT_OCTETS_MAX, SegmentBuilder};
 use crate::campaign::duplicates::Duplicates;
-use crate::campaign::list::{Advance, ListError, Step};
+use crate::campaign::list::{ListError, Step};
 use crate::campaign::lists::Lists;
 use crate::campaign::rejected::RejectedRows;
 use crate::campaign::row::{Row, RowError};
 use crate::campaign::segment::{Segment, SegmentError, SegmentTotals};
-use crate::campaign::selection::{Decision, Ledger, Selection};
+use crate::campaign::selection::{Decision, Selection};
 use crate::campaign::spool::{Spool, SpoolError};
 use crate::suppression::{Entries, Suppression};
+
+use ledger::{Earlier, Known};
+
+mod ledger;
+mod resume;
 
 /// Rows of the first segment: what is parsed in some ten milliseconds.
 const FIRST_ROWS: u64 = 4_096;
@@ -213,126 +217,6 @@ struct Import<'a> {
 }
 
 impl Import<'_> {
-    /// Passes the rows that are sealed already, in the order they were taken, and learns their addresses.
-    /// `None` when told to stop.
-    fn resume(&mut self, mut audience: Audience) -> Result<Option<Audience>, ImportError> {
-        let SegmentTotals { last_row, input_bytes, .. } = self.before;
-        if last_row == 0 {
-            return Ok(Some(audience));
-        }
-        if self.spool.columns().is_some_and(|columns| columns != *audience.columns()) {
-            return Err(ImportError::ListChanged { what: "its columns are others".into() });
-        }
-        let (mut damaged, mut origins) = (Vec::new(), Vec::new());
-        for segment in self.spool.iter() {
-            self.learn(&segment, &mut damaged)?;
-            origins.extend(segment.origins());
-            if self.is_halted() {
-                return Ok(None);
-            }
-        }
-        if !self.pass(&mut audience, &origins, &damaged)? {
-            return Ok(None);
-        }
-        if audience.lists.rows() != last_row {
-            let what = format!("it is not known where {last_row} imported rows were from");
-            return Err(ImportError::ListChanged { what });
-        }
-        if audience.lists.position() != input_bytes {
-            let what = format!(
-                "its first {last_row} rows are {} octets long, they were {input_bytes}",
-                audience.lists.position()
-            );
-            return Err(ImportError::ListChanged { what });
-        }
-        Ok(Some(audience))
-    }
-
-    /// Reads the rows that `origins` speak of. False when told to stop.
-    fn pass(
-        &mut self,
-        audience: &mut Audience,
-        origins: &[(Origin, u64)],
-        damaged: &[RangeInclusive<u64>],
-    ) -> Result<bool, ImportError> {
-        let seeds = audience.lists.len();
-        let mut reading = 0;
-        for &(Origin { list, .. }, count) in origins {
-            if list != seeds {
-                for ended in reading..list {
-                    if !self.has_ended(&mut audience.lists, ended)? {
-                        return Ok(false);
-                    }
-                }
-                reading = list;
-            }
-            let end = audience.lists.rows() + count;
-            while audience.lists.rows() < end {
-                let next = audience.lists.advance_of(list, WAIT)?;
-                match audience.lists.step(next) {
-                    Step::Row(row) => {
-                        if damaged.iter().any(|rows| rows.contains(&row.number))
-                            && let Ok((address, _)) = row.read()
-                        {
-                            self.unread.insert(address.key());
-                        }
-                        if !row.number.is_multiple_of(ROWS_A_LOOK) {
-                            continue;
-                        }
-                    }
-                    Step::End => return Err(shrunk(audience, list, origins)),
-                    Step::Waiting => {}
-                }
-                if self.is_halted() {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// Sees that a list after which another was begun has no more rows than it had. False when told to stop.
-    fn has_ended(&self, lists: &mut Lists, list: u16) -> Result<bool, ImportError> {
-        loop {
-            match lists.advance_of(list, WAIT)? {
-                Advance::End => return Ok(true),
-                Advance::Row => {
-                    let path = lists.path(list).unwrap_or(Path::new("")).display();
-                    let what = format!("{path} has more than its {} rows", lists.rows_of(list) - 1);
-                    return Err(ImportError::ListChanged { what });
-                }
-                Advance::Waiting if self.is_halted() => return Ok(false),
-                Advance::Waiting => {}
-            }
-        }
-    }
-
-    /// Rows that a damaged block may have held are added to `damaged`.
-    fn learn(
-        &mut self,
-        segment: &Segment,
-        damaged: &mut Vec<RangeInclusive<u64>>,
-    ) -> Result<(), SegmentError> {
-        let mut index = 0;
-        while index < segment.len() {
-            let recipient = match segment.recipient(index) {
-                Ok(recipient) => recipient,
-                Err(SegmentError::Damaged { first, count, row_least, row_greatest, .. }) => {
-                    damaged.push(u64::from(row_least)..=u64::from(row_greatest));
-                    index = first + count;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            // They were told apart when they were accepted.
-            self.duplicates
-                .add(recipient.address.key(), recipient.row as u32, |_| Ok::<_, SegmentError>(false))?;
-            index += 1;
-        }
-        segment.drop_resident();
-        Ok(())
-    }
-
     /// Reads to the end of the lists. Returns whether it got there.
     fn run(&mut self, mut audience: Audience) -> Result<bool, ImportError> {
         loop {
@@ -457,76 +341,6 @@ impl Import<'_> {
     fn unwritable(&self, source: io::Error) -> ImportError {
         ImportError::Rejected { path: self.rejected_path.clone(), source }
     }
-}
-
-/// The error of a list that ended before all its rows were passed.
-fn shrunk(audience: &Audience, list: u16, origins: &[(Origin, u64)]) -> ImportError {
-    let of_list = origins.iter().filter(|(origin, _)| origin.list == list);
-    let imported = of_list.map(|(origin, count)| origin.list_row + count - 1).max().unwrap_or(0);
-    let it = audience.called(list).map_or_else(|| "it".to_owned(), |path| path.display().to_string());
-    let what = format!("{it} has {} rows, {imported} were imported", audience.lists.rows_of(list));
-    ImportError::ListChanged { what }
-}
-
-/// What the selection asks of the rows before.
-struct Known<'a> {
-    duplicates: &'a mut Duplicates,
-    unread: &'a HashSet<u128>,
-    suppressed: &'a Entries,
-    earlier: Earlier<'a>,
-    recipients: u64,
-}
-
-impl Ledger for Known<'_> {
-    type Error = ImportError;
-
-    fn is_suppressed(&mut self, address: &AddressRef<'_>) -> bool {
-        self.suppressed.covers(address.key(), address.domain()).is_some()
-    }
-
-    fn holds(&mut self, address: &AddressRef<'_>) -> Result<bool, ImportError> {
-        let key = address.key();
-        Ok(self.unread.contains(&key)
-            || self.duplicates.holds(key, |row| self.earlier.holds(row, address))?)
-    }
-
-    fn add(&mut self, row: &Row<'_>, address: &AddressRef<'_>) -> Result<bool, ImportError> {
-        let number = u32::try_from(row.number).map_err(|_| RowTooFar(row.number))?;
-        let key = address.key();
-        Ok(!self.unread.contains(&key)
-            && self.duplicates.add(key, number, |row| self.earlier.holds(row, address))?)
-    }
-
-    fn recipients(&self) -> u64 {
-        self.recipients
-    }
-}
-
-/// Where an accepted row is looked up again: being filled, being sealed, or sealed.
-struct Earlier<'a> {
-    builder: &'a SegmentBuilder,
-    sealing: Option<&'a SegmentBuilder>,
-    spool: &'a Spool,
-}
-
-impl Earlier<'_> {
-    fn holds(&self, row: u32, address: &AddressRef<'_>) -> Result<bool, SegmentError> {
-        let number = u64::from(row);
-        if number >= self.builder.totals.first_row {
-            return Ok(self.builder.holds(row, address));
-        }
-        if let Some(sealing) = self.sealing.filter(|sealing| number >= sealing.totals.first_row) {
-            return Ok(sealing.holds(row, address));
-        }
-        let Some(segment) = self.spool.segment_of_row(number) else { return Ok(false) };
-        let recipient = segment.recipient_of_row(number)?;
-        Ok(recipient.is_some_and(|known| is_same(&known.address, address)))
-    }
-}
-
-/// As [`AddressRef::key`] has it: the local part counts without regard to case.
-fn is_same(one: &AddressRef<'_>, other: &AddressRef<'_>) -> bool {
-    one.domain() == other.domain() && one.local().eq_ignore_ascii_case(other.local())
 }
 
 /// How large the next segment gets, and how long it may take.

@@ -30,6 +30,7 @@ pub use variants::{Share, Test, Variant, Winner};
 use check::Mistake;
 
 mod check;
+mod check_tokens;
 mod content;
 mod lists;
 mod selection;
@@ -343,6 +344,7 @@ impl Manifest {
         let mut inline: Vec<&str> = vec![&self.subject];
         inline.extend(self.to_name.as_deref());
         inline.extend(self.headers.values().map(String::as_str));
+        inline.extend(self.feedback_id.as_deref());
         let pulled_in = message::closure(&folder, &names, &inline)?;
         let files = self
             .images

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::manifest::Manifest;
 use super::segment::Segment;
 use crate::metrics::RowOrigin;
+use crate::token::{Keyring, KeyringError, RunToken};
 
 const RUN_FILE: &str = "run.toml";
 const CONTENT: &str = "content";
@@ -38,6 +39,8 @@ pub enum RunError {
     Changed(PathBuf),
     #[error(transparent)]
     Content(#[from] crate::message::ContentError),
+    #[error(transparent)]
+    Keys(#[from] KeyringError),
     #[error("the run {id} is being worked on by process {process}; wait for it or stop it first")]
     Locked { id: String, process: String },
 }
@@ -65,6 +68,8 @@ pub struct Run {
     pub created: SystemTime,
     /// Nothing is sent before; `None`: at once.
     pub start_at: Option<SystemTime>,
+    /// The key of the ring that signs its tokens and return paths, whatever key is newest by now.
+    pub token_key: u8,
 }
 
 /// `run.toml`.
@@ -75,6 +80,8 @@ struct Frozen {
     postroad: String,
     created: Timestamp,
     start_at: Option<Timestamp>,
+    #[serde(default = "first_key")]
+    token_key: u8,
     /// SHA-256 of each file under the run's folder that must not change.
     hashes: BTreeMap<String, String>,
     manifest: Manifest,
@@ -93,6 +100,7 @@ impl Run {
     /// What could not be read or written; nothing but an unnamed temporary folder is left behind.
     pub fn create(state: &Path, manifest: Manifest, start_at: Option<SystemTime>) -> Result<Self, RunError> {
         let created = whole_millis(Timestamp::now());
+        let token_key = Keyring::signing(state)?.id();
         let runs = state.join("runs");
         fs::create_dir_all(&runs).map_err(io_at(&runs))?;
         let id = format!("{}-{}-{:04x}", manifest.name, created.strftime("%Y%m%d-%H%M%S"), random_u16());
@@ -105,6 +113,7 @@ impl Run {
             postroad: env!("CARGO_PKG_VERSION").to_owned(),
             created,
             start_at: start_at.and_then(|at| Timestamp::try_from(at).ok()).map(whole_millis),
+            token_key,
             hashes: BTreeMap::new(),
             manifest,
         };
@@ -161,6 +170,7 @@ impl Run {
             manifest,
             created: frozen.created.into(),
             start_at: frozen.start_at.map(SystemTime::from),
+            token_key: frozen.token_key,
         })
     }
 
@@ -230,15 +240,17 @@ impl Run {
         self.folder.join(CONTENT)
     }
 
-    /// Twelve of [a-z0-9] that stand for the run in return paths and Message-IDs.
-    pub fn token(&self) -> String {
-        let mut rest = xxhash_rust::xxh3::xxh3_64(self.id.as_bytes());
-        let mut token = String::with_capacity(12);
-        for _ in 0..12 {
-            token.push(char::from_digit((rest % 36) as u32, 36).expect("a remainder of 36"));
-            rest /= 36;
-        }
-        token
+    /// Twelve of [a-z0-9] that stand for the run in return paths, tokens and Message-IDs.
+    pub fn token(&self) -> RunToken {
+        token_of(&self.id)
+    }
+
+    /// The id of the run whose token this is.
+    ///
+    /// # Errors
+    /// As [`Run::list`].
+    pub fn find(state: &Path, token: RunToken) -> Result<Option<String>, RunError> {
+        Ok(Self::list(state)?.into_iter().find(|id| token_of(id) == token))
     }
 
     /// Takes the run for this process.
@@ -294,6 +306,21 @@ impl Run {
     pub fn is_cancelled(&self) -> bool {
         self.folder.join("cancelled").exists()
     }
+}
+
+fn token_of(id: &str) -> RunToken {
+    let mut rest = xxhash_rust::xxh3::xxh3_64(id.as_bytes());
+    let mut token = String::with_capacity(12);
+    for _ in 0..12 {
+        token.push(char::from_digit((rest % 36) as u32, 36).expect("a remainder of 36"));
+        rest /= 36;
+    }
+    RunToken::new(&token)
+}
+
+/// Of runs that began before there was another.
+fn first_key() -> u8 {
+    1
 }
 
 fn write_synced(path: &Path, octets: &[u8]) -> Result<(), RunError> {
@@ -372,7 +399,19 @@ mod tests {
         assert_eq!(fs::read_to_string(again.manifest.text.as_ref().unwrap()).unwrap(), "Hello {{ name }}\n");
         assert_eq!(again.manifest.lists[0].file, folder.path().join("l.csv"));
         assert_eq!(Run::latest(&folder.path().join("state")).unwrap().id, run.id);
-        assert!(run.token().len() == 12 && run.token() == again.token());
+        assert!(run.token().as_str().len() == 12 && run.token() == again.token());
+    }
+
+    #[test]
+    fn a_run_keeps_the_key_it_began_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = Run::create(folder.path(), campaign(folder.path()), None).unwrap();
+        Keyring::rotate(folder.path()).unwrap();
+        assert_eq!((run.token_key, Run::open(folder.path(), &run.id).unwrap().token_key), (1, 1));
+        let later = Run::create(folder.path(), campaign(folder.path()), None).unwrap();
+        assert_eq!(later.token_key, 2);
+        assert_eq!(Run::find(folder.path(), run.token()).unwrap(), Some(run.id));
+        assert_eq!(Run::find(folder.path(), RunToken::new("k3f9")).unwrap(), None);
     }
 
     #[test]

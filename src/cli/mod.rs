@@ -24,6 +24,7 @@ mod shaping;
 mod status;
 mod summary;
 mod time;
+mod token;
 mod warmup;
 mod why;
 mod words;
@@ -124,6 +125,7 @@ enum Command {
     Shaping(shaping::Arguments),
     Warmup(warmup::Arguments),
     Reputation(reputation::Arguments),
+    Token(token::Arguments),
     /// Run a simulated internet by itself, until Ctrl-C
     World(world::Args),
 }
@@ -153,6 +155,7 @@ pub fn main() -> ExitCode {
         Command::Shaping(command) => shaping::run(&arguments.common, &command),
         Command::Warmup(command) => warmup::run(&arguments.common, &command),
         Command::Reputation(command) => reputation::run(&arguments.common, &command),
+        Command::Token(command) => token::run(&arguments.common, &command),
     };
     let exit = result.unwrap_or_else(|error| {
         warn(format_args!("error: {}", causes(&error)));

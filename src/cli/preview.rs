@@ -19,6 +19,7 @@ use anyhow::Context as _;
 use super::{Common, Exit, campaign, say, warn};
 use crate::campaign::manifest::Manifest;
 use crate::engine::signers;
+use crate::token::{Key, Keyring};
 use sample::Sample;
 use shown::Shown;
 
@@ -55,7 +56,9 @@ pub struct Arguments {
 }
 
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
-    let mut manifest = campaign(&arguments.campaign, &common.node()?)?;
+    let node = common.node()?;
+    let mut manifest = campaign(&arguments.campaign, &node)?;
+    let key = Keyring::signing(&node.state)?;
     let date = SystemTime::now();
     manifest.dkim.retain(|key| {
         if !key.is_present() && !signers::is_to_come(key, date) {
@@ -64,8 +67,8 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
         key.is_present()
     });
     match &arguments.html {
-        Some(file) => write_page(common, arguments, &manifest, file)?,
-        None => sample::each(&manifest, arguments.row, 1, |sample| one(common, arguments, sample))?,
+        Some(file) => write_page(common, arguments, (&manifest, &key), file)?,
+        None => sample::each(&manifest, &key, arguments.row, 1, |sample| one(common, arguments, sample))?,
     }
     Ok(Exit::Done)
 }
@@ -90,11 +93,11 @@ fn one(common: &Common, arguments: &Arguments, sample: Sample) -> anyhow::Result
 fn write_page(
     common: &Common,
     arguments: &Arguments,
-    manifest: &Manifest,
+    (manifest, key): (&Manifest, &Key),
     file: &Path,
 ) -> anyhow::Result<()> {
     let mut page = page::Page::new(&manifest.name);
-    sample::each(manifest, arguments.row, arguments.rows, |sample| {
+    sample::each(manifest, key, arguments.row, arguments.rows, |sample| {
         page.add(sample);
         Ok(())
     })?;

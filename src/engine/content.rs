@@ -8,8 +8,9 @@ use super::{EngineError, signers};
 use crate::campaign::manifest::{self, FILE_OCTETS_MAX, Manifest};
 use crate::message::{
     Attachment, AttachmentFrom, Calendar, Content, ContentError, ContentSource, Extras, Folder, FolderError,
-    Image, Region,
+    Image, Region, Tracking,
 };
+use crate::token::Key;
 
 /// What a message is made of besides its recipient.
 #[derive(Clone, Copy)]
@@ -19,6 +20,8 @@ pub struct Making<'a> {
     pub columns: &'a [String],
     /// Of Message-IDs, boundaries and tokens.
     pub run_token: &'a str,
+    /// Signs the tokens.
+    pub key: &'a Key,
     pub date: SystemTime,
 }
 
@@ -27,7 +30,7 @@ pub struct Making<'a> {
 /// # Errors
 /// A file or key that cannot be read, a template or header that is wrong.
 pub fn compile(making: &Making<'_>) -> Result<Content, EngineError> {
-    let Making { manifest, columns, run_token, date } = *making;
+    let Making { manifest, columns, run_token, key, date } = *making;
     let folder =
         Folder::open(&manifest.folder).map_err(|error| EngineError::Io(manifest.folder.clone(), error))?;
     let files = Files { manifest, folder: &folder };
@@ -35,6 +38,7 @@ pub fn compile(making: &Making<'_>) -> Result<Content, EngineError> {
     let (text, html) = (files.template(text_name.as_deref())?, files.template(html_name.as_deref())?);
     let region = Region::new(manifest.locale.as_deref(), manifest.time_zone.as_deref())
         .map_err(ContentError::Region)?;
+    let unsubscribe = manifest.unsubscribe.as_ref();
     let extras = Extras {
         folder: Some(&folder),
         text_name: text_name.as_deref(),
@@ -45,9 +49,13 @@ pub fn compile(making: &Making<'_>) -> Result<Content, EngineError> {
         images: files.images()?,
         attachments: files.attachments()?,
         calendar: manifest.calendar.as_ref().map(calendar),
+        key: Some(key),
+        unsubscribe_base_url: unsubscribe.and_then(|unsubscribe| unsubscribe.base_url.as_deref()),
+        tracking: manifest.tracking.as_ref().map(tracking),
+        feedback_id: manifest.feedback_id.as_deref(),
+        cfbl_address: manifest.cfbl_address.as_deref(),
     };
     let signers = signers::in_force(&manifest.dkim, date)?;
-    let unsubscribe = manifest.unsubscribe.as_ref();
     let from = manifest.from_address();
     let source = ContentSource {
         subject: &manifest.subject,
@@ -72,6 +80,10 @@ pub fn compile(making: &Making<'_>) -> Result<Content, EngineError> {
 
 fn is_mjml(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("mjml"))
+}
+
+fn tracking(tracking: &manifest::Tracking) -> Tracking<'_> {
+    Tracking { base_url: &tracking.base_url, clicks: tracking.clicks, opens: tracking.opens }
 }
 
 fn calendar(calendar: &manifest::Calendar) -> Calendar<'_> {

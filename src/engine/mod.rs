@@ -52,6 +52,7 @@ use crate::site::{Resolver, ResolverSettings};
 use crate::smtp::Reach;
 use crate::smtp::tls::TlsConnectors;
 use crate::suppression::{Suppression, SuppressionError};
+use crate::token::Keyring;
 use content::Making;
 use held::Held;
 use import::Import;
@@ -80,6 +81,8 @@ pub enum EngineError {
     Dkim { name: String, error: crate::message::DkimError },
     #[error(transparent)]
     DkimKey(#[from] crate::config::dkim::KeyError),
+    #[error(transparent)]
+    Keys(#[from] crate::token::KeyringError),
     #[error(transparent)]
     Recovery(#[from] crate::journal::JournalError),
     #[error("the journal failed: {0}; what it had not written is tried again by `postroad resume`")]
@@ -170,16 +173,18 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
     let (scheduler_handle, segments, scheduler_inboxes) = scheduler::channel();
     let opened = import::open(&run, &spool).await?;
     warnings.extend_from_slice(&opened.warnings);
+    let keys = Keyring::open(&node.state)?;
+    warnings.extend(keys.exposed().iter().map(|key| {
+        let key = key.display();
+        format!("the token key {key} can be read by other users: chmod 600 {key}")
+    }));
+    let key = keys.of_run(run.token_key)?;
     let date = run.start_at.unwrap_or(run.created);
-    let content = content::compile(&Making {
-        manifest,
-        columns: opened.columns.names(),
-        run_token: &run.token(),
-        date,
-    })?;
+    let (columns, token) = (opened.columns.names(), run.token());
+    let content = content::compile(&Making { manifest, columns, run_token: token.as_str(), key, date })?;
     let signers: Vec<&Signer> = content.signers().collect();
     warnings.extend(signers::warnings(&manifest.dkim, &signers, date));
-    let verp = Verp::new(&run.token(), manifest.return_path_domain.clone());
+    let verp = Verp::new(token, manifest.return_path_domain.clone(), key.clone());
     let composer = Arc::new(Composer::new(spool.clone(), suppression.clone(), content, verp));
 
     let (feedback, feedback_inboxes) = feedback::channel();

@@ -1,7 +1,7 @@
 //! Which header fields a campaign may add: any but those that Postroad or servers on the way write.
 
 /// Fields that are made from other keys of the manifest, or by Postroad alone.
-const OURS: [&str; 17] = [
+const OURS: [&str; 20] = [
     "from",
     "to",
     "cc",
@@ -14,6 +14,9 @@ const OURS: [&str; 17] = [
     "list-id",
     "list-unsubscribe",
     "list-unsubscribe-post",
+    "feedback-id",
+    "cfbl-address",
+    "cfbl-feedback-id",
     "mime-version",
     "content-type",
     "content-transfer-encoding",
@@ -56,17 +59,62 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether a campaign may give that value to a header field that it may add.
+///
+/// # Errors
+/// What the field may say (RFC 3834 §5 for `Auto-Submitted`).
+pub fn check_value(name: &str, value: &str) -> Result<(), &'static str> {
+    let is = |known: &[&str]| known.iter().any(|known| known.eq_ignore_ascii_case(value.trim()));
+    match name.to_ascii_lowercase().as_str() {
+        "precedence" if !is(&["bulk", "list", "junk"]) => Err("Precedence is bulk, list or junk"),
+        "auto-submitted" if !is(&["auto-generated", "no"]) => {
+            Err("Auto-Submitted is auto-generated or no; a campaign answers nobody")
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn names_that_are_ours_or_no_names_are_refused() {
-        for name in ["", "X Y", "X:Y", "Bcc", "SUBJECT", "Resent-To", "ARC-Seal", "X-\u{e9}", "X\r\nBcc"] {
+        for name in [
+            "",
+            "X Y",
+            "X:Y",
+            "Bcc",
+            "Feedback-ID",
+            "CFBL-Address",
+            "cfbl-feedback-id",
+            "SUBJECT",
+            "Resent-To",
+            "ARC-Seal",
+            "X-\u{e9}",
+            "X\r\nBcc",
+        ] {
             assert!(check_name(name).is_err(), "{name:?}");
         }
-        for name in ["Feedback-ID", "X-Campaign", "Precedence"] {
+        for name in ["X-Campaign", "Precedence", "Auto-Submitted"] {
             check_name(name).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_says_that_a_message_is_automatic_says_it_truly() {
+        for (name, value) in [
+            ("Precedence", "list"),
+            ("AUTO-SUBMITTED", " Auto-Generated"),
+            ("auto-submitted", "no"),
+            ("X-A", "b"),
+        ] {
+            check_value(name, value).unwrap();
+        }
+        for (name, value) in
+            [("Precedence", "urgent"), ("auto-submitted", "auto-replied"), ("Auto-Submitted", "{{ id }}")]
+        {
+            assert!(check_value(name, value).is_err(), "{name}: {value}");
         }
     }
 }

@@ -98,7 +98,7 @@ impl Part {
         let start = out.len();
         let Some(layout) = &self.layout else {
             work.joined.clear();
-            templates.run(&self.template, merge, &values.address, &mut work.joined)?;
+            templates.run(&self.template, merge, values.beside(), &mut work.joined)?;
             let mut text = std::mem::take(&mut work.text);
             text.clear();
             wire_lines(&work.joined, &mut text);

@@ -16,6 +16,15 @@ use super::{Merge, RenderError};
 pub(super) enum Source {
     Column(usize),
     Address,
+    /// A text with a token, by its place in [`super::tokens::Tokens`].
+    Made(usize),
+}
+
+/// What variables stand for beside columns.
+#[derive(Clone, Copy)]
+pub(super) struct Beside<'a> {
+    pub address: &'a str,
+    pub made: &'a [String],
 }
 
 /// What minijinja's filter of the same name does to a string; `Default` also replaces an empty one.
@@ -78,6 +87,8 @@ pub(super) struct Values {
     bytes: Vec<u8>,
     ends: Vec<(usize, Shape)>,
     pub address: String,
+    /// Texts with tokens; those that no template asks for are empty.
+    pub made: Vec<String>,
 }
 
 impl Values {
@@ -87,7 +98,11 @@ impl Values {
         (&self.bytes[start..end], shape)
     }
 
-    /// Fills in every slot for one recipient.
+    pub fn beside(&self) -> Beside<'_> {
+        Beside { address: &self.address, made: &self.made }
+    }
+
+    /// Fills in every slot for one recipient, whose tokens are there already.
     ///
     /// # Errors
     /// A value that its filter refuses.
@@ -102,15 +117,16 @@ impl Values {
         merge: &Merge<'_>,
         mut refused: impl FnMut(usize, RenderError) -> Result<(), RenderError>,
     ) -> Result<(), RenderError> {
-        let Self { bytes, ends, address } = self;
+        let Self { bytes, ends, address, made } = self;
         address.clear();
         address.push_str(merge.address.local());
         address.push('@');
         address.push_str(merge.address.domain());
+        let beside = Beside { address, made };
         bytes.clear();
         ends.clear();
         for (index, slot) in slots.iter().enumerate() {
-            let mut text = lines_normal(raw(slot.source, merge, address));
+            let mut text = lines_normal(raw(slot.source, merge, beside));
             for filter in &slot.filters {
                 text = match filter {
                     Filter::Format(format) => match format.apply(&text) {
@@ -130,11 +146,12 @@ impl Values {
     }
 }
 
-/// The field or address a source stands for.
-pub(super) fn raw<'a>(source: Source, merge: &Merge<'a>, address: &'a str) -> &'a str {
+/// The text a source stands for.
+pub(super) fn raw<'a>(source: Source, merge: &Merge<'a>, beside: Beside<'a>) -> &'a str {
     match source {
         Source::Column(index) => merge.fields.get(index).copied().unwrap_or_default(),
-        Source::Address => address,
+        Source::Address => beside.address,
+        Source::Made(index) => beside.made.get(index).map(String::as_str).unwrap_or_default(),
     }
 }
 

@@ -16,10 +16,12 @@ use super::filters::{self, Arguments, Format, Region};
 use super::flatten::{self, Flat};
 use super::folder::Folder;
 use super::pieces::{Kind, Piece, Source as Whole};
-use super::slots::{self, Form, Slot, Source, Values};
+use super::slots::{self, Beside, Form, Slot, Source, Values};
+use super::tokens::Tokens;
 use super::{ContentError, Merge, RenderError, Scratch};
 use crate::address::AddressRef;
 use crate::envelope::RecipientId;
+use crate::token::Kind as TokenKind;
 
 /// One compiled template.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub(super) struct Templates {
     /// For each variable: whether minijinja needs it.
     used: Vec<bool>,
     slots: Vec<Slot>,
+    /// `None`: there is no key to make any.
+    tokens: Option<Tokens>,
     fast: bool,
     strict: bool,
 }
@@ -71,9 +75,64 @@ impl Templates {
             used: vec![false; variables.len()],
             variables: variables.into(),
             slots: Vec::new(),
+            tokens: None,
             fast: true,
             strict,
         }
+    }
+
+    /// Gives templates what makes tokens.
+    pub fn with_tokens(self, tokens: Tokens) -> Self {
+        Self { tokens: Some(tokens), ..self }
+    }
+
+    pub fn makes_tokens(&self) -> bool {
+        self.tokens.is_some()
+    }
+
+    /// Declares the variable `name`: `before` and a token of its recipient. Gives its place among what is
+    /// made. A column of that name stays what it is.
+    pub fn declare(&mut self, name: &str, before: &str, kind: TokenKind) -> Option<usize> {
+        let made = self.tokens.as_mut()?.add(before, kind);
+        let is_known = self.variables.iter().any(|(known, _)| known == name);
+        if !is_known {
+            self.variables =
+                self.variables.iter().cloned().chain([(name.to_owned(), Source::Made(made))]).collect();
+            self.used.push(false);
+        }
+        Some(made)
+    }
+
+    /// A name that no column's begins with.
+    pub fn unused_name(&self, name: &str) -> String {
+        let mut name = name.to_owned();
+        while self.variables.iter().any(|(known, _)| known.starts_with(&name)) {
+            name.push('_');
+        }
+        name
+    }
+
+    /// Notes which tokens a message needs: those that templates ask for, and `others`.
+    pub fn note_tokens(&mut self, others: &[usize]) {
+        let Some(tokens) = &mut self.tokens else { return };
+        let asked = self.variables.iter().zip(&self.used).filter(|(_, used)| **used);
+        let sources = self.slots.iter().map(|slot| slot.source).chain(asked.map(|((_, source), _)| *source));
+        for source in sources.chain(others.iter().map(|&made| Source::Made(made))) {
+            if let Source::Made(made) = source {
+                tokens.need(made);
+            }
+        }
+    }
+
+    /// Makes the recipient's tokens and fills in every slot.
+    ///
+    /// # Errors
+    /// As [`Values::fill`].
+    pub fn fill(&self, merge: &Merge<'_>, values: &mut Values) -> Result<(), RenderError> {
+        if let Some(tokens) = &self.tokens {
+            tokens.write(merge.recipient, &mut values.made);
+        }
+        values.fill(&self.slots, merge)
     }
 
     /// Leaves everything to minijinja: the other half of the comparison in tests.
@@ -142,10 +201,6 @@ impl Templates {
         Ok(template)
     }
 
-    pub fn slots(&self) -> &[Slot] {
-        &self.slots
-    }
-
     /// What a short text says to this recipient, in `scratch.text`; line ends are LF.
     pub fn text(
         &self,
@@ -156,7 +211,7 @@ impl Templates {
         scratch.text.clear();
         match template.segments {
             Some(_) => template.write(&scratch.values, &mut scratch.text),
-            None => self.run(template, merge, &scratch.values.address, &mut scratch.text)?,
+            None => self.run(template, merge, scratch.values.beside(), &mut scratch.text)?,
         }
         Ok(())
     }
@@ -166,10 +221,10 @@ impl Templates {
         &self,
         template: &Template,
         merge: &Merge<'_>,
-        address: &str,
+        beside: Beside<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), RenderError> {
-        self.run_engine(&template.key, merge, address, out).map_err(|error| {
+        self.run_engine(&template.key, merge, beside, out).map_err(|error| {
             let (template, line, reason) = self.told(template, &error);
             RenderError::Template { template, line, reason }
         })
@@ -179,11 +234,11 @@ impl Templates {
         &self,
         key: &str,
         merge: &Merge<'_>,
-        address: &str,
+        beside: Beside<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), minijinja::Error> {
         let values = self.variables.iter().zip(&self.used).map(|((_, source), used)| match used {
-            true => Value::from(slots::lines_normal(slots::raw(*source, merge, address)).as_ref()),
+            true => Value::from(slots::lines_normal(slots::raw(*source, merge, beside)).as_ref()),
             false => Value::UNDEFINED,
         });
         let row = Row { variables: Arc::clone(&self.variables), values: values.collect() };
@@ -209,8 +264,8 @@ impl Templates {
         }
         // Only unknown names and files count here: a filter may rightly refuse the probe's values.
         let mut out = Vec::new();
-        let probed = with_probe("7", self.variables.len(), |merge, address| {
-            self.run_engine(&template.key, merge, address, &mut out)
+        let probed = with_probe("7", self.variables.len(), |merge, beside| {
+            self.run_engine(&template.key, merge, beside, &mut out)
         });
         let Err(error) = probed else { return Ok(()) };
         match innermost(&error).kind() {
@@ -225,7 +280,8 @@ impl Templates {
                 if unknown.is_empty() {
                     return Err(self.content_error(template, &error));
                 }
-                let columns: Vec<&str> = self.variables.iter().map(|(name, _)| name.as_str()).collect();
+                let listed = self.variables.iter().filter(|(_, source)| !matches!(source, Source::Made(_)));
+                let columns: Vec<&str> = listed.map(|(name, _)| name.as_str()).collect();
                 let (template, line, _) = self.told(template, &error);
                 let reason =
                     format!("unknown variable {}; the list has: {}", unknown.join(", "), columns.join(", "));
@@ -240,10 +296,11 @@ impl Templates {
         let used = std::mem::replace(&mut self.used, vec![true; self.variables.len()]);
         let probes = ["", "a<b>&\"'/c d", " \u{e9}\u{df}-x\ty ", "12", "-1234567.895", "2026-03-09 18:00"];
         let agrees = probes.iter().all(|probe| {
-            with_probe(probe, self.variables.len(), |merge, address| {
+            with_probe(probe, self.variables.len(), |merge, beside| {
                 let mut engine = Vec::new();
-                let theirs = self.run_engine(&template.key, merge, address, &mut engine);
+                let theirs = self.run_engine(&template.key, merge, beside, &mut engine);
                 let (mut values, mut refused) = (Values::default(), Vec::new());
+                values.made = beside.made.to_vec();
                 let filled = values.fill_but(&self.slots, merge, |slot, _| {
                     refused.push(Segment::Slot(slot));
                     Ok(())
@@ -429,10 +486,11 @@ impl Object for Row {
     }
 }
 
-/// Calls with a recipient whose every field is `probe`.
-fn with_probe<T>(probe: &str, fields: usize, mut call: impl FnMut(&Merge<'_>, &str) -> T) -> T {
+/// Calls with a recipient whose every field and token is `probe`.
+fn with_probe<T>(probe: &str, fields: usize, mut call: impl FnMut(&Merge<'_>, Beside<'_>) -> T) -> T {
     let address = AddressRef::parse("probe@probe.test").expect("a plain address");
+    let made = vec![probe.to_owned(); fields];
     let fields = vec![probe; fields];
     let merge = Merge { recipient: RecipientId::new(0, 0), address: &address, fields: &fields };
-    call(&merge, "probe@probe.test")
+    call(&merge, Beside { address: "probe@probe.test", made: &made })
 }

@@ -1,8 +1,8 @@
 //! Golden dialogs: `tests/dialogs/*.smtp` played against a [`Pipeline`].
 //!
 //! A dialog sets the scene (`mode`, `offers`, `window`, `messages`, `messages_max`), then lists what
-//! is said in order: `C:` must come out of the pipeline next, `S:` goes in. `[content k]` is message
-//! k's content as its mode carries it, `[half of content k]` its first half, `[nothing]` says that the
+//! is said in order: `C:` must come out of the pipeline next, `S:` goes in. `[return path k]` is message
+//! k's, `[content k]` its content as its mode carries it, `[half of content k]` its first half, `[nothing]` says that the
 //! pipeline has nothing to say now, `[close]`, `[timeout]` and `[garbage]` are what they say. Messages
 //! are submitted as soon as they are wanted. `=>` lists what became of each, in order, and what was
 //! learned. Message k goes to `k@dk.test`, and reads `Subject: k`, an empty line, `.dot`.
@@ -16,9 +16,10 @@ use super::{Capabilities, Composed, SessionEnd, Trust};
 use crate::address::{Address, Domain};
 use crate::envelope::{Entry, RecipientId, Verp};
 use crate::outcome::{Failure, Finding, Slot};
+use crate::token::{Key, RunToken};
 
 pub(super) fn message(number: u32, local: &str) -> Composed {
-    let verp = Verp::new("t", Domain::parse("s.example").unwrap());
+    let verp = Verp::new(RunToken::new("t"), Domain::parse("s.example").unwrap(), Key::new(1, &[7; 32]));
     let to = Address::parse(&format!("{local}@d{number}.test")).unwrap();
     let mut composed = Composed::default();
     verp.address(RecipientId::new(1, number), &to.as_ref(), &mut composed.envelope);
@@ -139,7 +140,14 @@ impl<'a> Play<'a> {
                 }
                 None => self.content(what.strip_prefix("content ").expect("a content")),
             },
-            None => format!("{line}\r\n"),
+            None => match line.split_once("[return path ") {
+                Some((before, after)) => {
+                    let (number, after) = after.split_once(']').expect("a number");
+                    let message = message(number.parse().unwrap(), "x");
+                    format!("{before}{}{after}\r\n", message.envelope.return_path())
+                }
+                None => format!("{line}\r\n"),
+            },
         };
         let said = self.pipeline.unwritten();
         let said = String::from_utf8_lossy(&said[..said.len().min(expected.len())]).into_owned();

@@ -133,8 +133,10 @@ impl Server {
         };
         let path = self.mail.take().unwrap();
         let number: u32 = rcpt.split('@').next().unwrap().parse().unwrap();
-        assert_eq!(path, format!("bounce+t.1.{number:x}@s.example"), "another message's return path");
-        assert_eq!(content, message(number, &number.to_string()).content, "another message's content");
+        let expected = message(number, &number.to_string());
+        assert!(path.starts_with(&format!("bounce+t.1.{number:x}.")), "another message's return path");
+        assert_eq!(path, expected.envelope.return_path(), "another message's return path");
+        assert_eq!(content, expected.content, "another message's content");
         if self.decide(Phase::ContentEnd) {
             self.accepted.push(number);
         }

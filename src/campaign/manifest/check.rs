@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{FILE, Manifest, lists};
+use super::{FILE, Manifest, check_tokens, lists};
 use crate::address::Address;
 use crate::config::dkim;
 use crate::config::fault::Fault;
@@ -32,6 +32,7 @@ pub(super) fn values(manifest: &Manifest) -> Result<(), Mistake> {
     sender(manifest)?;
     message(manifest)?;
     headers(manifest)?;
+    check_tokens::values(manifest)?;
     region(manifest)?;
     attachments(manifest)?;
     calendar(manifest)?;
@@ -92,29 +93,10 @@ fn message(manifest: &Manifest) -> Result<(), Mistake> {
         let what = "there is no message: neither `text` nor `html` is given";
         return Err(Mistake::new(&["name"], what, "name a template file, like text = \"message.txt\""));
     }
-    if let Some(unsubscribe) = &manifest.unsubscribe {
-        let keys = ["unsubscribe", "url"];
-        if let Some(url) = &unsubscribe.url {
-            one_line("the URL", url, &keys)?;
-            if !url.starts_with("https://") {
-                let what = format!("`{url}` is no https URL");
-                let advice = "one-click unsubscription wants https:// (RFC 8058)";
-                return Err(Mistake::new(&keys, what, advice));
-            }
-        }
-        if let Some(mailto) = &unsubscribe.mailto {
-            one_line("the address", mailto, &["unsubscribe", "mailto"])?;
-            if !mailto.contains('@') {
-                let what = format!("`{mailto}` is no address");
-                let advice = "write it like leave@lists.example";
-                return Err(Mistake::new(&["unsubscribe", "mailto"], what, advice));
-            }
-        }
-    }
     Ok(())
 }
 
-fn one_line(what: &str, text: &str, keys: &[&str]) -> Result<(), Mistake> {
+pub(super) fn one_line(what: &str, text: &str, keys: &[&str]) -> Result<(), Mistake> {
     if text.chars().any(char::is_control) {
         let what = format!("{what} holds a line break or another control character");
         return Err(Mistake::new(keys, what, "write it on one line"));
@@ -128,6 +110,9 @@ fn headers(manifest: &Manifest) -> Result<(), Mistake> {
         if let Err(reason) = message::check_name(field) {
             let what = format!("`{field}` cannot be a header field here: {reason}");
             return Err(Mistake::new(&keys, what, "rename or remove it"));
+        }
+        if let Err(reason) = message::check_value(field, value) {
+            return Err(Mistake::new(&keys, reason, "change the value, or remove the field"));
         }
         one_line(field, value, &keys)?;
     }

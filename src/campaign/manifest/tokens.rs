@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One-click unsubscription (RFC 8058): a URL of one's own, or a base that tokens are put behind.
+/// One-click unsubscription (RFC 8058): a URL of one's own, or a base that tokens are put behind; not both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unsubscribe {
@@ -10,7 +10,8 @@ pub struct Unsubscribe {
     pub url: Option<String>,
     /// https; a signed token follows. Templates have the whole as `unsubscribe_url`.
     pub base_url: Option<String>,
-    /// An address, also a template.
+    /// An address, also a template. Without a subject and `{{ }}` it is given the token as the subject;
+    /// templates have it as `unsubscribe_token`.
     pub mailto: Option<String>,
 }
 

@@ -13,8 +13,9 @@ use crate::engine::content::{Making, compile};
 use crate::envelope::RecipientId;
 use crate::message::{Content, Merge, Scratch};
 use crate::suppression::Suppression;
+use crate::token::Key;
 
-/// Stands in Message-IDs where a run's token will.
+/// Stands in Message-IDs and tokens where a run's token will.
 const TOKEN: &str = "preview";
 /// How long a list that comes slowly is waited for at a time.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -36,6 +37,7 @@ pub struct Sample {
 /// A list or content that cannot be used, a list that ends before `first`, and what `take` says.
 pub fn each(
     manifest: &Manifest,
+    key: &Key,
     first: u64,
     count: u64,
     mut take: impl FnMut(Sample) -> anyhow::Result<()>,
@@ -44,7 +46,7 @@ pub fn each(
     let Audience { mut lists, selection, .. } = Audience::open(manifest)?;
     let columns = lists.columns().names().to_vec();
     let date = SystemTime::now();
-    let content = compile(&Making { manifest, columns: &columns, run_token: TOKEN, date })?;
+    let content = compile(&Making { manifest, columns: &columns, run_token: TOKEN, key, date })?;
     let maker = Maker { content, suppression, selection };
     let last = first.saturating_add(count - 1);
     loop {
@@ -61,7 +63,8 @@ pub fn each(
         }
     }
     if lists.rows() < first {
-        bail!("there are {} rows; name one of them", lists.rows());
+        let they = if lists.len() == 1 { "the list has" } else { "the lists have" };
+        bail!("{they} {} rows; name one of them", lists.rows());
     }
     Ok(())
 }

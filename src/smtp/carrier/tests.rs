@@ -115,6 +115,10 @@ impl Setup {
     }
 }
 
+fn return_path(number: u32) -> String {
+    message(number, &number.to_string()).envelope.return_path().to_owned()
+}
+
 impl Rig {
     async fn order(&self, numbers: impl IntoIterator<Item = u32>) {
         let batch = numbers.into_iter().map(entry).collect();
@@ -130,7 +134,8 @@ impl Rig {
 
     async fn hears_group(&mut self, number: u32) {
         self.hears(&format!(
-            "MAIL FROM:<bounce+t.1.{number:x}@s.example>\r\nRCPT TO:<{number}@d{number}.test>\r\nDATA\r\n"
+            "MAIL FROM:<{}>\r\nRCPT TO:<{number}@d{number}.test>\r\nDATA\r\n",
+            return_path(number)
         ))
         .await;
     }
@@ -333,7 +338,7 @@ async fn one_slot_is_enough_to_go_on_with() {
     let mut rig = Setup { slots: 1, trust: Trust::Window, ..Setup::default() }.run();
     rig.order(1..=3).await;
     for number in 1..=3 {
-        rig.hears(&format!("MAIL FROM:<bounce+t.1.{number}@s.example>\r\n")).await;
+        rig.hears(&format!("MAIL FROM:<{}>\r\n", return_path(number))).await;
         rig.hears(&format!("RCPT TO:<{number}@d{number}.test>\r\nBDAT 22 LAST\r\n")).await;
         rig.hears(&format!("Subject: {number}\r\n\r\n.dot\r\n\r\n")).await;
         rig.says("250 ok\r\n250 ok\r\n250 ok\r\n").await;
