@@ -30,6 +30,7 @@ fn record(number: u64, attempt: u16, disposition: Disposition) -> Record {
         at: UNIX_EPOCH + Duration::from_millis(1_795_000_000_000 + number / 20),
         disposition,
         class: 0,
+        variant: 0,
         evidence: Evidence {
             stage: Stage::Content,
             code: 250,

@@ -166,6 +166,7 @@ fn outcomes(segment: u32, index: u32, now: SystemTime) -> impl Iterator<Item = R
         at: now,
         disposition,
         class: 0,
+        variant: 0,
         evidence: Evidence {
             stage: Stage::Content,
             code: 250,

@@ -31,9 +31,9 @@
 //! [`outcome`] (what an attempt learned and what became of its recipient), [`envelope`], [`metrics`]
 //! (totals that add up), [`mapped`] (the only unsafe code), [`token`] (what links and return paths say, sealed).
 //!
-//! Facts: [`config`] (the node's settings), [`campaign`] (manifest, list, spool, the frozen run),
-//! [`suppression`] (who must not be mailed), [`site`] (MX routes, sites, providers), [`shaping`] (limits),
-//! [`classify`] (what replies mean), [`retry`] (when to try again).
+//! Facts: [`config`] (the node's settings), [`campaign`] (manifest, list, spool, who gets which variant,
+//! the frozen run), [`suppression`] (who must not be mailed), [`site`] (MX routes, sites, providers),
+//! [`shaping`] (limits), [`classify`] (what replies mean), [`retry`] (when to try again).
 //!
 //! Work: [`message`], [`smtp`], [`egress`], [`scheduler`], [`feedback`], [`policy`], [`journal`], wired by
 //! [`engine`], asked and told while they run through [`control`], and shown to a person by [`cli`].
@@ -48,6 +48,7 @@
 //! - A rate or a session limit is a ceiling, spent where a message starts ([`shaping::rate::Gate`]); policy
 //!   only ever lowers it.
 //! - A reply about us is never held against the recipient ([`classify`]).
+//! - Nobody outside a test slice is mailed before a variant has won, and a retry is the variant it was.
 //! - Only a [`suppression::Cleared`] recipient can become a message.
 //! - A list, a template, a reply or a DNS answer can be wrong in any way and costs no other recipient.
 

@@ -126,6 +126,93 @@ impl std::fmt::Display for RowOrigin {
     }
 }
 
+/// Settled recipients of one variant, by how they ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariantLine {
+    pub name: String,
+    /// The sum of all that follow but the deferrals.
+    pub recipients: u64,
+    pub delivered: u64,
+    pub bounced: u64,
+    pub expired: u64,
+    pub cancelled: u64,
+    /// Since the list was read.
+    pub suppressed: u64,
+    /// No message could be made of the row.
+    pub invalid: u64,
+    pub in_doubt: u64,
+    /// Attempts that ended in a deferral.
+    pub deferrals: u64,
+}
+
+/// Which variant won, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WinnerLine {
+    pub variant: String,
+    /// RFC 3339, UTC.
+    pub at: String,
+    /// `manual`, or what the variants were compared by.
+    pub by: String,
+    pub because: String,
+}
+
+/// A run by its variants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VariantResults {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub winner: Option<WinnerLine>,
+    /// In the manifest's order.
+    pub variants: Vec<VariantLine>,
+    /// Settled without any: they were outside the test and no variant had won, or their rows cannot be read.
+    pub none: VariantLine,
+}
+
+impl VariantLine {
+    fn parts(&self) -> [u64; 7] {
+        let Self { delivered, bounced, expired, cancelled, suppressed, invalid, in_doubt, .. } = *self;
+        [delivered, bounced, expired, cancelled, suppressed, invalid, in_doubt]
+    }
+
+    /// What is left of this after `other`; `None` where that had more of anything.
+    fn without(&self, other: &Self) -> Option<Self> {
+        Some(Self {
+            name: self.name.clone(),
+            recipients: self.recipients.checked_sub(other.recipients)?,
+            delivered: self.delivered.checked_sub(other.delivered)?,
+            bounced: self.bounced.checked_sub(other.bounced)?,
+            expired: self.expired.checked_sub(other.expired)?,
+            cancelled: self.cancelled.checked_sub(other.cancelled)?,
+            suppressed: self.suppressed.checked_sub(other.suppressed)?,
+            invalid: self.invalid.checked_sub(other.invalid)?,
+            in_doubt: self.in_doubt.checked_sub(other.in_doubt)?,
+            deferrals: self.deferrals.checked_sub(other.deferrals)?,
+        })
+    }
+}
+
+impl VariantResults {
+    /// `all`: everyone settled, of whatever variant.
+    ///
+    /// # Errors
+    /// The variants have more of something than all together, or a line does not add up.
+    pub fn new(
+        variants: Vec<VariantLine>,
+        all: &VariantLine,
+        winner: Option<WinnerLine>,
+    ) -> Result<Self, Imbalance> {
+        let none = variants.iter().try_fold(all.clone(), |rest, line| rest.without(line));
+        let sums =
+            variants.iter().chain(&none).all(|line| line.parts().iter().sum::<u64>() == line.recipients);
+        match none {
+            Some(none) if sums => Ok(Self { winner, variants, none }),
+            _ => {
+                let accounted = variants.iter().map(|line| line.recipients).sum();
+                Err(Imbalance { rows: all.recipients, accounted })
+            }
+        }
+    }
+}
+
 /// A run at its end, or where it was stopped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -142,6 +229,9 @@ pub struct Report {
     pub deferrals: u64,
     pub in_doubt: Vec<InDoubtLine>,
     pub providers: Vec<ProviderLine>,
+    /// Of a campaign with variants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variants: Option<VariantResults>,
     pub warnings: Vec<String>,
     pub messages_per_second: f64,
     pub journal: JournalLine,
@@ -167,5 +257,21 @@ mod tests {
         assert_eq!(totals.settled(), 8);
         let lost = Totals { delivered: 6, ..totals };
         assert_eq!(lost.check(), Err(Imbalance { rows: 10, accounted: 9 }));
+    }
+
+    #[test]
+    fn variants_and_those_without_one_are_all_that_are_settled() {
+        let line = |delivered, bounced| VariantLine {
+            recipients: delivered + bounced,
+            delivered,
+            bounced,
+            ..VariantLine::default()
+        };
+        let results = VariantResults::new(vec![line(5, 1), line(3, 0)], &line(10, 2), None).unwrap();
+        assert_eq!(results.none, line(2, 1));
+        let too_many = VariantResults::new(vec![line(5, 3)], &line(10, 2), None);
+        assert_eq!(too_many, Err(Imbalance { rows: 12, accounted: 8 }));
+        let wrong = VariantLine { recipients: 9, ..line(5, 3) };
+        assert!(VariantResults::new(vec![wrong], &line(10, 5), None).is_err());
     }
 }

@@ -43,6 +43,8 @@ pub enum Message {
     Retire(PathKey),
     /// Nothing more is to be sent: everything waiting is settled as cancelled.
     Cancel,
+    /// The test has a winner: the rest of the recipients may go.
+    Decided,
     /// Somebody wants to know; answered at once, from what is there.
     Ask(Question),
 }

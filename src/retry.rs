@@ -1,5 +1,6 @@
 //! When a deferred recipient's next attempt is due. Pure: `now` is an argument.
 
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use crate::envelope::{Entry, RecipientId};
@@ -11,7 +12,9 @@ pub struct Schedule {
     delays: Vec<Duration>,
     jitter: f64,
     starts: SystemTime,
-    expires: SystemTime,
+    expiry: Duration,
+    /// Expiries count from here instead.
+    starts_anew: OnceLock<SystemTime>,
 }
 
 impl Schedule {
@@ -19,11 +22,20 @@ impl Schedule {
     /// part of a delay by which it may be longer; nothing is attempted `expiry` after `starts`.
     pub fn new(delays: Vec<Duration>, jitter: f64, starts: SystemTime, expiry: Duration) -> Self {
         let delays = if delays.is_empty() { vec![Duration::from_secs(3600)] } else { delays };
-        Self { delays, jitter: jitter.clamp(0.0, 1.0), starts, expires: starts + expiry }
+        Self { delays, jitter: jitter.clamp(0.0, 1.0), starts, expiry, starts_anew: OnceLock::new() }
     }
 
     pub fn expires(&self) -> SystemTime {
-        self.expires
+        self.starts() + self.expiry
+    }
+
+    /// Lets the expiry of whoever still waits count from `at` on, if that is later; once.
+    pub fn start_anew(&self, at: SystemTime) {
+        let _ = self.starts_anew.set(at.max(self.starts));
+    }
+
+    fn starts(&self) -> SystemTime {
+        self.starts_anew.get().copied().unwrap_or(self.starts)
     }
 
     /// The wait after failure number `failures` (the first is 1), without jitter.
@@ -54,8 +66,9 @@ impl Schedule {
         limits: Option<&Limits>,
     ) -> Option<SystemTime> {
         let due = now + delay + delay.mul_f64(self.jitter * share(entry.recipient, entry.attempt));
-        let own = limits.and_then(|limits| limits.expiry).map(|expiry| self.starts + expiry);
-        (due < own.map_or(self.expires, |own| own.min(self.expires))).then_some(due)
+        let own = limits.and_then(|limits| limits.expiry).map(|expiry| self.starts() + expiry);
+        let expires = self.expires();
+        (due < own.map_or(expires, |own| own.min(expires))).then_some(due)
     }
 }
 
@@ -93,6 +106,20 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH;
         let schedule = Schedule::new(vec![Duration::from_secs(60)], 0.0, now, Duration::from_secs(60));
         assert_eq!(schedule.due(entry(0, 1), now, None), None);
+    }
+
+    #[test]
+    fn an_expiry_can_start_anew_once_and_never_earlier() {
+        let (start, second) = (SystemTime::UNIX_EPOCH + Duration::from_secs(100), Duration::from_secs(1));
+        let schedule = || Schedule::new(vec![second], 0.0, start, 10 * second);
+        let (early, late) = (schedule(), schedule());
+        early.start_anew(start - 50 * second);
+        assert_eq!(early.expires(), start + 10 * second);
+        late.start_anew(start + 8 * second);
+        late.start_anew(start + 90 * second);
+        assert_eq!(late.expires(), start + 18 * second);
+        assert_eq!(late.due(entry(0, 1), start + 16 * second, None), Some(start + 17 * second));
+        assert_eq!(late.due(entry(0, 1), start + 17 * second, None), None);
     }
 
     #[test]

@@ -24,6 +24,7 @@ fn record(index: u32, attempt: u16, disposition: Disposition) -> Record {
         at: UNIX_EPOCH + Duration::from_millis(1_795_000_000_123 + u64::from(index)),
         disposition,
         class: 0,
+        variant: 0,
         evidence: Evidence {
             stage: Stage::Content,
             code: 250,

@@ -26,7 +26,8 @@ pub(crate) const NO_RECIPIENT: u32 = u32::MAX;
 const MAGIC_HEAD: [u8; 8] = *b"POSTROAD";
 const MAGIC_TAIL: [u8; 8] = *b"POSTSEAL";
 
-/// Some recipients of a segment, grouped by domain, rows ascending within a domain.
+/// Some recipients of a segment, grouped by domain; within a domain those of the test slice come first, and
+/// rows ascend within both parts.
 #[derive(Debug, Default, Archive, Serialize)]
 pub(crate) struct Block {
     /// Row of the list, by recipient.
@@ -82,6 +83,8 @@ pub(crate) struct Directory {
     pub span_firsts: Vec<u32>,
     pub span_ends: Vec<u32>,
     pub span_names: Vec<u8>,
+    /// Per domain, how many of its first recipients are in the test slice; empty without a test.
+    pub span_tests: Vec<u32>,
     pub rows: Framed,
     /// From which row on rows came from where; ascending.
     pub origins: Vec<Origin>,
@@ -113,6 +116,8 @@ pub struct SegmentTotals {
     /// Of `accepted`: seeds.
     pub seeds: u64,
     pub left_out: LeftOut,
+    /// Of those, the ones in the test slice; all without a test.
+    pub tested: u64,
     /// Length of `rejected.csv` after `last_row`.
     pub rejected_bytes: u64,
     /// Octets of the lists, decompressed, up to the end of `last_row`.
@@ -134,11 +139,12 @@ impl SegmentTotals {
 
     /// Takes over the counts of rows, not the range of rows nor the lengths.
     pub(crate) fn add_counts(&mut self, more: &Self) {
-        let Self { invalid, duplicate, suppressed, accepted, seeds, left_out, .. } = *more;
+        let Self { invalid, duplicate, suppressed, accepted, tested, seeds, left_out, .. } = *more;
         self.invalid += invalid;
         self.duplicate += duplicate;
         self.suppressed += suppressed;
         self.accepted += accepted;
+        self.tested += tested;
         self.seeds += seeds;
         self.left_out.condition += left_out.condition;
         self.left_out.excluded += left_out.excluded;

@@ -1,6 +1,7 @@
 //! A segment while it is being filled, in the order rows come, and the sealing of it into a file.
 //!
-//! Sealing groups the recipients by domain (a counting sort; rows keep their order within a domain),
+//! Sealing groups the recipients by domain (a counting sort; within a domain the test slice, if there is
+//! one, comes first, and rows keep their order within both parts),
 //! archives them block by block into a file of another name, syncs it, renames it and syncs the folder:
 //! under its final name a segment is whole or absent. Knows nothing of lists.
 
@@ -20,6 +21,7 @@ use crate::campaign::archive::{
 };
 use crate::campaign::row::ROW_OCTETS_MAX;
 use crate::campaign::segment::{Columns, Segment, SegmentError};
+use crate::campaign::variants::Slice;
 
 /// Octets of text and of its ends after which a segment is sealed however few its rows, so that a list
 /// of wide rows or of many columns takes no more memory than one of many rows; two of these exist at a time.
@@ -40,6 +42,9 @@ pub struct SegmentBuilder {
     domain_of: Vec<u32>,
     domains: DomainNames,
     origins: Vec<Origin>,
+    slice: Option<Slice>,
+    /// Whether a recipient is outside the slice; empty without one.
+    outside: Vec<bool>,
 }
 
 /// Why a builder takes no more.
@@ -59,7 +64,14 @@ impl SegmentBuilder {
             domain_of: Vec::new(),
             domains: DomainNames::default(),
             origins: Vec::new(),
+            slice: None,
+            outside: Vec::new(),
         }
+    }
+
+    /// Puts the recipients of a test slice before the others of their domains.
+    pub fn with_slice(self, slice: Option<Slice>) -> Self {
+        Self { slice, ..self }
     }
 
     /// Empties it for the rows from `first_row` on, and takes the memory that `rows` of them with so many
@@ -75,6 +87,7 @@ impl SegmentBuilder {
             numbers.clear();
             numbers.reserve_exact(rows);
         }
+        self.outside.clear();
         self.domains.clear();
         self.origins.clear();
     }
@@ -110,7 +123,12 @@ impl SegmentBuilder {
         }
         self.rows.push(number);
         self.domain_of.push(self.domains.intern(address.domain()));
+        let is_outside = self.slice.is_some_and(|slice| !slice.holds(address.key()));
+        if self.slice.is_some() {
+            self.outside.push(is_outside);
+        }
         self.totals.accepted += 1;
+        self.totals.tested += u64::from(!is_outside);
         self.totals.last_row = row;
         Ok(())
     }
@@ -186,6 +204,7 @@ impl SegmentBuilder {
             span_firsts: Vec::with_capacity(domains.len()),
             span_ends: Vec::with_capacity(domains.len()),
             span_names: Vec::new(),
+            span_tests: Vec::new(),
             rows: Framed::default(),
             origins: self.origins.clone(),
         };
@@ -200,6 +219,12 @@ impl SegmentBuilder {
                 directory.span_names.extend_from_slice(self.domains.name(domain));
                 directory.span_ends.push(directory.span_names.len() as u32);
                 directory.span_firsts.push(index as u32);
+                if self.slice.is_some() {
+                    directory.span_tests.push(0);
+                }
+            }
+            if let Some(tested) = directory.span_tests.last_mut() {
+                *tested += u32::from(!self.outside[at]);
             }
             if block_domain.replace(domain) != Some(domain) {
                 block.domain_firsts.push(block.rows.len() as u32);
@@ -219,21 +244,29 @@ impl SegmentBuilder {
         Ok(directory)
     }
 
-    /// Domain numbers in order of name, and recipients in that order, rows ascending within.
+    /// Domain numbers in order of name, and recipients in that order, those of the slice first, rows
+    /// ascending within.
     fn by_domain(&self) -> (Vec<u32>, Vec<u32>) {
         let mut domains: Vec<u32> = (0..self.domains.len() as u32).collect();
         domains.sort_unstable_by_key(|&domain| self.domains.name(domain));
-        let mut next = vec![0u32; domains.len()];
-        for &domain in &self.domain_of {
-            next[domain as usize] += 1;
+        let parts = if self.slice.is_some() { 2 } else { 1 };
+        let part = |recipient: usize, domain: u32| {
+            let is_outside = self.outside.get(recipient).copied().unwrap_or(false);
+            domain as usize * parts + usize::from(is_outside)
+        };
+        let mut next = vec![0u32; domains.len() * parts];
+        for (recipient, &domain) in self.domain_of.iter().enumerate() {
+            next[part(recipient, domain)] += 1;
         }
         let mut first = 0;
         for &domain in &domains {
-            first += std::mem::replace(&mut next[domain as usize], first);
+            for count in &mut next[domain as usize * parts..(domain as usize + 1) * parts] {
+                first += std::mem::replace(count, first);
+            }
         }
         let mut order = vec![0; self.rows.len()];
         for (recipient, &domain) in self.domain_of.iter().enumerate() {
-            let place = &mut next[domain as usize];
+            let place = &mut next[part(recipient, domain)];
             order[*place as usize] = recipient as u32;
             *place += 1;
         }

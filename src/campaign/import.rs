@@ -160,7 +160,8 @@ pub fn import(
             .spawn_scoped(scope, || sealer.run(order_queue))
             .map_err(ImportError::Thread)?;
         let mut import = Import {
-            builder: SegmentBuilder::new(audience.columns(), spool.totals().last_row + 1),
+            builder: SegmentBuilder::new(audience.columns(), spool.totals().last_row + 1)
+                .with_slice(spool.slice()),
             sealing: None,
             before: spool.totals(),
             duplicates: Duplicates::new(),
@@ -307,7 +308,8 @@ impl Import<'_> {
         self.builder.totals.rejected_bytes =
             self.rejected.flush().map_err(|source| self.unwritable(source))?;
         let totals = self.builder.totals;
-        let next = SegmentBuilder::new(self.builder.columns(), totals.last_row + 1);
+        let next =
+            SegmentBuilder::new(self.builder.columns(), totals.last_row + 1).with_slice(self.spool.slice());
         let full = Arc::new(std::mem::replace(&mut self.builder, next));
         let order = Order { builder: Arc::clone(&full), number: self.next_number };
         if self.orders.send(order).is_err() {

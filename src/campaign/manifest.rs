@@ -25,7 +25,7 @@ pub use crate::config::dkim::DkimKey;
 pub use content::{Attachment, Calendar, FILE_OCTETS_MAX, Size};
 pub use selection::{Seeds, Select};
 pub use tokens::{Tracking, Unsubscribe};
-pub use variants::{Share, Test, Variant, Winner};
+pub use variants::{Share, Test, VARIANTS_MAX, Variant, Winner};
 
 use check::Mistake;
 
@@ -281,7 +281,13 @@ impl Manifest {
         let attachments = self.attachments.iter_mut().enumerate().filter_map(move |(at, attachment)| {
             Some((keys(&["attachments", &at.to_string(), "file"]), attachment.file.as_mut()?))
         });
-        templates.chain(images).chain(attachments)
+        let variants = self.variants.iter_mut().enumerate().flat_map(move |(at, variant)| {
+            let own = [("text", &mut variant.text), ("html", &mut variant.html)];
+            own.into_iter().filter_map(move |(key, path)| {
+                Some((keys(&["variants", &at.to_string(), key]), path.as_mut()?))
+            })
+        });
+        templates.chain(images).chain(attachments).chain(variants)
     }
 
     /// Every list the manifest names, whatever it is for, and the keys that name it.
@@ -338,10 +344,12 @@ impl Manifest {
         let folder = Folder::open(&self.folder).map_err(unreadable)?;
         let below =
             |path: &PathBuf| path.strip_prefix(&self.folder).map_or_else(|_| path.clone(), Path::to_owned);
-        let roots: Vec<PathBuf> = self.text.iter().chain(&self.html).map(below).collect();
+        let own = self.variants.iter().flat_map(|variant| variant.text.iter().chain(&variant.html));
+        let roots: Vec<PathBuf> = self.text.iter().chain(&self.html).chain(own).map(below).collect();
         let names: Vec<String> = roots.iter().map(|root| root.to_string_lossy().into_owned()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut inline: Vec<&str> = vec![&self.subject];
+        inline.extend(self.variants.iter().filter_map(|variant| variant.subject.as_deref()));
         inline.extend(self.to_name.as_deref());
         inline.extend(self.headers.values().map(String::as_str));
         inline.extend(self.feedback_id.as_deref());
@@ -383,7 +391,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// Makes the retry schedule `factor` times as quick: a rehearsal's days pass in seconds.
+    /// Makes the retry schedule and the wait for a winner `factor` times as quick: a rehearsal's days pass in
+    /// seconds.
     pub fn scale_time(&mut self, factor: f64) {
         let scaled = |wait: Duration| {
             let millis = (wait.as_millis() as f64 / factor.max(f64::MIN_POSITIVE)).round();
@@ -391,6 +400,9 @@ impl Manifest {
         };
         self.retry.schedule.iter_mut().for_each(|wait| *wait = scaled(*wait));
         self.retry.expiry = scaled(self.retry.expiry);
+        if let Some(after) = self.test.as_mut().and_then(|test| test.after.as_mut()) {
+            *after = scaled(*after);
+        }
     }
 }
 

@@ -41,6 +41,12 @@ pub enum RunError {
     Content(#[from] crate::message::ContentError),
     #[error(transparent)]
     Keys(#[from] KeyringError),
+    #[error("the run has no variant `{name}`; {}", variants(.known))]
+    NoVariant { name: String, known: Vec<String> },
+    #[error("the run {0} tests nothing: its manifest has no [test], so nobody waits for a winner")]
+    NoTest(String),
+    #[error("{variant} has won in {id} before, and may have been sent already; nothing was changed")]
+    Decided { id: String, variant: String },
     #[error("the run {id} is being worked on by process {process}; wait for it or stop it first")]
     Locked { id: String, process: String },
 }
@@ -53,7 +59,11 @@ fn known(runs: &[String]) -> String {
     format!("the newest are {}", newest.join(", "))
 }
 
-fn io_at(path: &Path) -> impl FnOnce(io::Error) -> RunError + '_ {
+fn variants(known: &[String]) -> String {
+    if known.is_empty() { "it has none at all".to_owned() } else { format!("it has {}", known.join(", ")) }
+}
+
+pub(super) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> RunError + '_ {
     |error| RunError::Io { path: path.to_owned(), error }
 }
 
@@ -323,7 +333,7 @@ fn first_key() -> u8 {
     1
 }
 
-fn write_synced(path: &Path, octets: &[u8]) -> Result<(), RunError> {
+pub(super) fn write_synced(path: &Path, octets: &[u8]) -> Result<(), RunError> {
     let write = || {
         let mut file = File::create(path)?;
         file.write_all(octets)?;
@@ -332,7 +342,7 @@ fn write_synced(path: &Path, octets: &[u8]) -> Result<(), RunError> {
     write().map_err(io_at(path))
 }
 
-fn sync_folder(path: &Path) -> Result<(), RunError> {
+pub(super) fn sync_folder(path: &Path) -> Result<(), RunError> {
     File::open(path).and_then(|folder| folder.sync_all()).map_err(io_at(path))
 }
 

@@ -99,6 +99,8 @@ pub struct Span<'a> {
     pub domain: &'a str,
     pub first: u32,
     pub count: u32,
+    /// So many of the first are in the test slice; all without a test.
+    pub tested: u32,
 }
 
 /// One recipient, read in place.
@@ -355,7 +357,9 @@ impl Segment {
         let name = directory.span_names.get(from as usize..to as usize)?;
         let first = directory.span_firsts.get(at)?.to_native();
         let next = directory.span_firsts.get(at + 1).map_or(self.len(), |next| next.to_native());
-        Some(Span { domain: std::str::from_utf8(name).ok()?, first, count: next.checked_sub(first)? })
+        let count = next.checked_sub(first)?;
+        let tested = directory.span_tests.get(at).map_or(count, |tested| tested.to_native()).min(count);
+        Some(Span { domain: std::str::from_utf8(name).ok()?, first, count, tested })
     }
 
     fn block_of(&self, index: u32) -> Option<usize> {
@@ -431,7 +435,7 @@ impl Segment {
     }
 }
 
-const NO_SPAN: Span<'static> = Span { domain: "", first: 0, count: 0 };
+const NO_SPAN: Span<'static> = Span { domain: "", first: 0, count: 0, tested: 0 };
 
 fn framed(map: &Mmap, Framed { offset, octets, crc }: Framed) -> Option<Range<usize>> {
     let from = usize::try_from(offset).ok()?;

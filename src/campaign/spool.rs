@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::campaign::segment::{Columns, Segment, SegmentError, SegmentTotals};
+use crate::campaign::variants::Slice;
 
 /// Octets of all segments that may stay resident: a good part of what sessions go back and forth in,
 /// little beside the rest of the process.
@@ -33,6 +34,7 @@ pub enum SpoolError {
 pub struct Spool {
     folder: PathBuf,
     segments: RwLock<Vec<Arc<Segment>>>,
+    slice: Option<Slice>,
 }
 
 impl Spool {
@@ -54,7 +56,7 @@ impl Spool {
             }
         }
         files.sort();
-        let spool = Self { folder: folder.into(), segments: RwLock::default() };
+        let spool = Self { folder: folder.into(), segments: RwLock::default(), slice: None };
         for (expected, (number, path)) in (0..).zip(files) {
             if number != expected {
                 return Err(SpoolError::Missing { number: expected, found: path });
@@ -62,6 +64,15 @@ impl Spool {
             spool.add(Arc::new(Segment::open(&path)?))?;
         }
         Ok(spool)
+    }
+
+    /// Segments that are added have the recipients of `slice` first in their domains.
+    pub fn with_slice(self, slice: Option<Slice>) -> Self {
+        Self { slice, ..self }
+    }
+
+    pub fn slice(&self) -> Option<Slice> {
+        self.slice
     }
 
     pub fn folder(&self) -> &Path {

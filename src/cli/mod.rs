@@ -27,6 +27,7 @@ mod time;
 mod token;
 mod warmup;
 mod why;
+mod winner;
 mod words;
 pub mod world;
 
@@ -114,6 +115,7 @@ enum Command {
     Status(status::Arguments),
     Resume(resume::Arguments),
     Cancel(cancel::Arguments),
+    Winner(winner::Arguments),
     Why(why::Arguments),
     Adjust(adjust::Arguments),
     Classify(classify::Arguments),
@@ -143,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => status::run(&arguments.common, &command),
         Command::Resume(command) => resume::run(&arguments.common, &command),
         Command::Cancel(command) => cancel::run(&arguments.common, &command),
+        Command::Winner(command) => winner::run(&arguments.common, &command),
         Command::Why(command) => why::run(&arguments.common, &command),
         Command::Adjust(command) => adjust::run(&arguments.common, &command),
         Command::Classify(command) => classify::run(&arguments.common, &command),

@@ -19,8 +19,8 @@ use anyhow::Context as _;
 use super::{Common, Exit, campaign, say, warn};
 use crate::campaign::manifest::Manifest;
 use crate::engine::signers;
-use crate::token::{Key, Keyring};
-use sample::Sample;
+use crate::token::Keyring;
+use sample::{Sample, Source};
 use shown::Shown;
 
 /// Rows a page holds at most: a browser has them all in memory.
@@ -50,6 +50,9 @@ pub struct Arguments {
         value_parser = clap::value_parser!(u64).range(1..=ROWS_MAX)
     )]
     rows: u64,
+    /// As this variant, instead of the one that chance gives each address
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
     /// Open the page in the browser
     #[arg(long, requires = "html")]
     open: bool,
@@ -58,6 +61,7 @@ pub struct Arguments {
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let node = common.node()?;
     let mut manifest = campaign(&arguments.campaign, &node)?;
+    let variant = arguments.variant.as_deref().map(|name| place(&manifest, name)).transpose()?;
     let key = Keyring::signing(&node.state)?;
     let date = SystemTime::now();
     manifest.dkim.retain(|key| {
@@ -66,22 +70,26 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
         }
         key.is_present()
     });
+    let source = Source { manifest: &manifest, key: &key, variant };
     match &arguments.html {
-        Some(file) => write_page(common, arguments, (&manifest, &key), file)?,
-        None => sample::each(&manifest, &key, arguments.row, 1, |sample| one(common, arguments, sample))?,
+        Some(file) => write_page(common, arguments, &source, file)?,
+        None => sample::each(&source, arguments.row, 1, |sample| one(common, arguments, sample))?,
     }
     Ok(Exit::Done)
 }
 
 /// A single message on the standard output.
 fn one(common: &Common, arguments: &Arguments, sample: Sample) -> anyhow::Result<()> {
-    let Sample { row, address, warnings, message } = sample;
+    let Sample { row, variant, address, warnings, message } = sample;
     let message = message?;
+    if let Some(variant) = &variant {
+        warn(format_args!("variant {variant}"));
+    }
     warnings.iter().for_each(|warning| warn(format_args!("row {row}: {warning}")));
     if common.json {
         let shown = Shown::parse(&message);
         return say(
-            serde_json::json!({ "row": row, "address": address, "warnings": warnings, "message": shown }),
+            serde_json::json!({ "row": row, "variant": variant, "address": address, "warnings": warnings, "message": shown }),
         );
     }
     if arguments.text || (!arguments.eml && std::io::stdout().is_terminal()) {
@@ -93,11 +101,11 @@ fn one(common: &Common, arguments: &Arguments, sample: Sample) -> anyhow::Result
 fn write_page(
     common: &Common,
     arguments: &Arguments,
-    (manifest, key): (&Manifest, &Key),
+    source: &Source<'_>,
     file: &Path,
 ) -> anyhow::Result<()> {
-    let mut page = page::Page::new(&manifest.name);
-    sample::each(manifest, key, arguments.row, arguments.rows, |sample| {
+    let mut page = page::Page::new(&source.manifest.name);
+    sample::each(source, arguments.row, arguments.rows, |sample| {
         page.add(sample);
         Ok(())
     })?;
@@ -124,4 +132,15 @@ fn open(file: &Path) {
     if let Err(error) = command.spawn() {
         warn(format_args!("cannot open a browser ({error}); open {} in one", file.display()));
     }
+}
+
+fn place(manifest: &Manifest, name: &str) -> anyhow::Result<usize> {
+    let place = manifest.variants.iter().position(|variant| variant.name == name);
+    place.with_context(|| {
+        let known: Vec<&str> = manifest.variants.iter().map(|variant| &*variant.name).collect();
+        match known.is_empty() {
+            true => "the campaign has no variants".to_owned(),
+            false => format!("there is no variant `{name}`; the campaign has {}", known.join(", ")),
+        }
+    })
 }

@@ -125,6 +125,9 @@ fn announce(
     warn(format_args!(
         "a rehearsal: nothing leaves this machine. Seed {seed}; a second stands for {factor} of the world's"
     ));
+    if run.manifest.test.is_some() {
+        warn("of the test the winner is taken as soon as the slice is settled: a rehearsal waits for nobody");
+    }
     for key in made {
         warn(format_args!("a throw-away key signs as {key}: there is no key file for it"));
     }

@@ -1,6 +1,7 @@
 //! `postroad run`: a campaign, frozen into a run and sent.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::bail;
@@ -9,8 +10,9 @@ use super::progress::Manner;
 use super::{Common, Exit, campaign, drive, look_at_keys, say, time, warn};
 use crate::campaign::audience::Audience;
 use crate::campaign::run::Run;
+use crate::campaign::variants::Assignment;
 use crate::engine::Options;
-use crate::engine::content::{Making, compile};
+use crate::engine::content::{Making, contents};
 use crate::smtp::Reach;
 use crate::token::Key;
 
@@ -37,7 +39,8 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     if manifest.lists_are_files() {
         let audience = Audience::open(&manifest)?;
         let columns = audience.columns().names();
-        compile(&Making { manifest: &manifest, columns, run_token: "", key: &Key::stand_in(), date })?;
+        let making = Making { manifest: &manifest, columns, run_token: "", key: &Key::stand_in(), date };
+        contents(&making, Assignment::of(&manifest).map(Arc::new))?;
     }
     if let Some(at) = arguments.at.filter(|at| *at < SystemTime::now()) {
         bail!("{} is past; leave --at out to send at once", time::local(at));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Common, Exit, named_run, say, time};
+use super::{Common, Exit, named_run, say, time, winner};
 use crate::campaign::run::Run;
 use crate::campaign::spool::Spool;
 use crate::control::client;
@@ -33,6 +33,9 @@ struct Status {
     import_done: bool,
     totals: Totals,
     deferrals: u64,
+    /// Which variant has won, or what the rest waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test: Option<String>,
     /// What holds mail, if an engine is at work and something does.
     #[serde(skip_serializing_if = "Option::is_none")]
     held: Option<String>,
@@ -90,6 +93,13 @@ fn status(run: &Run) -> anyhow::Result<Status> {
         (false, _, true) => "cancelled",
         (false, false, false) => "stopped",
     };
+    let test = match run.decision()? {
+        Some(decision) => Some(decision.to_string()),
+        None if matches!(state, "running" | "stopped") => {
+            winner::undecided(run)?.map(|next| format!("the rest waits for the winner: {next}"))
+        }
+        None => None,
+    };
     Ok(Status {
         run: run.id.clone(),
         state,
@@ -98,6 +108,7 @@ fn status(run: &Run) -> anyhow::Result<Status> {
         import_done,
         totals,
         deferrals,
+        test,
         held: None,
     })
 }
@@ -133,6 +144,9 @@ fn text(status: &Status) -> String {
     let so_far = if status.import_done { "" } else { "   so far: the list is not read to its end" };
     let _ = writeln!(text, "  {:<12} {:>12}{so_far}", "rows", status.totals.rows);
     let _ = writeln!(text, "  {} deferrals", status.deferrals);
+    if let Some(test) = &status.test {
+        let _ = writeln!(text, "  {test}");
+    }
     if let Some(held) = &status.held {
         let _ = writeln!(text, "  {held}; `postroad why` says more");
     }

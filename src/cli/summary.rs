@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
-use crate::metrics::{InDoubtLine, ProviderLine, Report};
+use crate::metrics::{InDoubtLine, ProviderLine, Report, VariantLine, VariantResults};
 
 /// Providers shown on the screen; the report has them all.
 const LINES_MAX: usize = 10;
@@ -30,6 +30,9 @@ pub fn table(report: &Report, next: &str) -> String {
     );
     if !report.providers.is_empty() {
         text.push_str(&providers(&report.providers));
+    }
+    if let Some(results) = &report.variants {
+        text.push_str(&variants(results));
     }
     for line in report.in_doubt.iter().take(IN_DOUBT_MAX) {
         let _ = writeln!(text, "  in doubt: {}, {} ({})", row_of(line), line.address, line.policy);
@@ -75,6 +78,32 @@ fn providers(lines: &[ProviderLine]) -> String {
         let _ = writeln!(text, "  and {} more, in the report", lines.len() - LINES_MAX);
     }
     text
+}
+
+/// Results by variant, for a person.
+pub(super) fn variants(results: &VariantResults) -> String {
+    let mut text = format!(
+        "\n  {:<NAME_MAX$} {:>10} {:>10} {:>10} {:>10} {:>10}\n",
+        "variant", "recipients", "delivered", "deferred", "bounced", "otherwise"
+    );
+    for (name, line) in named(results) {
+        let otherwise = line.recipients - line.delivered - line.bounced;
+        let _ = writeln!(
+            text,
+            "  {name:<NAME_MAX$} {:>10} {:>10} {:>10} {:>10} {otherwise:>10}",
+            line.recipients, line.delivered, line.deferrals, line.bounced
+        );
+    }
+    if let Some(winner) = &results.winner {
+        let _ = writeln!(text, "  the winner is {} since {}: {}", winner.variant, winner.at, winner.because);
+    }
+    text
+}
+
+/// All lines, the one of no variant only if somebody is in it.
+fn named(results: &VariantResults) -> impl Iterator<Item = (&str, &VariantLine)> {
+    let none = Some(("none", &results.none)).filter(|(_, line)| line.recipients + line.deferrals > 0);
+    results.variants.iter().map(|line| (&*line.name, line)).chain(none)
 }
 
 /// The end of a name, which tells who it is, if the whole is too long for its column.
@@ -139,6 +168,9 @@ fn html(report: &Report) -> String {
         );
     }
     text.push_str("</table>\n");
+    if let Some(results) = &report.variants {
+        text.push_str(&html_variants(results));
+    }
     if !report.in_doubt.is_empty() {
         text.push_str("<h2>In doubt</h2><table><tr><th>address</th><th>row</th><th>policy</th></tr>\n");
         for line in &report.in_doubt {
@@ -152,6 +184,29 @@ fn html(report: &Report) -> String {
         let _ = writeln!(text, "<p>Warning: {}</p>", escaped(warning));
     }
     text.push_str("</body></html>\n");
+    text
+}
+
+fn html_variants(results: &VariantResults) -> String {
+    let mut text = "<table><tr><th>variant</th><th>recipients</th><th>delivered</th><th>deferred</th>\
+        <th>bounced</th><th>expired</th><th>cancelled</th><th>suppressed</th><th>invalid</th><th>in doubt</th></tr>\n"
+        .to_owned();
+    for (name, line) in named(results) {
+        let VariantLine { recipients, delivered, deferrals, bounced, expired, .. } = line;
+        let VariantLine { cancelled, suppressed, invalid, in_doubt, .. } = line;
+        let _ = write!(text, "<tr><td>{}</td>", escaped(name));
+        for count in
+            [recipients, delivered, deferrals, bounced, expired, cancelled, suppressed, invalid, in_doubt]
+        {
+            let _ = write!(text, "<td>{count}</td>");
+        }
+        text.push_str("</tr>\n");
+    }
+    text.push_str("</table>\n");
+    if let Some(winner) = &results.winner {
+        let (variant, because) = (escaped(&winner.variant), escaped(&winner.because));
+        let _ = writeln!(text, "<p>The winner is {variant} since {}: {because}</p>", escaped(&winner.at));
+    }
     text
 }
 
@@ -192,6 +247,7 @@ mod tests {
                 origin: None,
             }],
             providers: Vec::new(),
+            variants: None,
             warnings: Vec::new(),
             messages_per_second: 0.1,
             journal: crate::metrics::JournalLine::default(),

@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::{Common, Exit, causes, say, warn};
 use crate::campaign::run::Run;
 use crate::campaign::spool::Spool;
-use crate::engine::content::{Making, compile};
+use crate::engine::content::{Making, contents};
+use crate::engine::winner;
 use crate::envelope::RecipientId;
 use crate::message::Merge;
 use crate::token::{self, CHARACTERS, Keyring, Kind, RunToken, bounce};
@@ -154,16 +155,21 @@ fn find(
         let mut manifest = run.manifest.clone();
         // Nothing is signed here, and the keys may be gone.
         manifest.dkim.clear();
-        let content = compile(&Making {
+        let token = run.token();
+        let making = Making {
             manifest: &manifest,
             columns: segment.columns().names(),
-            run_token: run.token().as_str(),
+            run_token: token.as_str(),
             key: ring.of_run(run.token_key)?,
             date: run.start_at.unwrap_or(run.created),
-        })?;
+        };
+        let contents = contents(&making, winner::assignment(&run)?)?;
         let fields: Vec<&str> = found.fields().collect();
         let merge = Merge { recipient, address: &found.address, fields: &fields };
-        target = content.link(link, &merge)?;
+        // Outside a test that has no winner nobody was sent a link.
+        if let Some(content) = contents.of(&found.address) {
+            target = content.link(link, &merge)?;
+        }
     }
     Ok(Some(Found { address: found.address.to_string(), row: found.row, target }))
 }

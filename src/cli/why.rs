@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::replies::{Sites, replied};
-use super::{Common, Exit, named_run, say, words};
+use super::{Common, Exit, named_run, say, winner, words};
 use crate::address::{AddressRef, Domain};
 use crate::campaign::audience::Audience;
 use crate::campaign::run::Run;
@@ -149,6 +149,11 @@ fn domain_of(node: &Node, named: Option<&str>, domain: &Domain) -> anyhow::Resul
     let report = asked(node, &run, is_running, domain.as_str())?;
     let refused = history.last_refused.as_ref().map(|last| Said::of(node, last)).transpose()?;
     let mut text = format!("{domain}: {}\n", counts(&history));
+    let answered = history.delivered + history.bounced + history.otherwise + history.deferred;
+    let undecided = winner::undecided(&run)?.filter(|_| history.recipients > answered);
+    if let Some(undecided) = &undecided {
+        let _ = writeln!(text, "  test      who is outside its slice waits for the winner: {undecided}");
+    }
     if let Some(refused) = &refused {
         let _ = writeln!(text, "  refused   {}", refused.text);
     }
@@ -164,6 +169,7 @@ fn domain_of(node: &Node, named: Option<&str>, domain: &Domain) -> anyhow::Resul
             "next_due": history.next_due.and_then(|due| Timestamp::try_from(due).ok()),
         },
         "last_refused": refused.map(|said| said.json),
+        "undecided": undecided,
         "domain": report,
     });
     Ok((found, text))
@@ -208,11 +214,24 @@ fn recipient(node: &Node, named: Option<&str>, text: &str) -> anyhow::Result<(Va
     };
     let last = listed.last.as_ref().map(|last| Said::of(node, last)).transpose()?;
     let standing = Standing::of(&listed);
-    // Of one who is settled, what binds now is of no interest.
-    let report = if standing.is_open() { asked(node, &run, is_running, address.domain())? } else { None };
+    let lot = winner::Lot::of(&run, &address)?;
+    let waits = lot.waits.as_ref().filter(|_| standing.is_open());
+    // Of one who is settled, or waits for a winner, what binds now is of no interest.
+    let report = if standing.is_open() && waits.is_none() {
+        asked(node, &run, is_running, address.domain())?
+    } else {
+        None
+    };
 
     let place = place(listed.row, listed.origin.as_ref());
-    let mut text = format!("{} ({place}): {}\n", listed.address, standing.sentence());
+    let sentence = waits.map_or_else(|| standing.sentence(), |_| "waits for the winner".to_owned());
+    let mut text = format!("{} ({place}): {sentence}\n", listed.address);
+    if let Some(variant) = &lot.variant {
+        let _ = writeln!(text, "  variant   {variant}");
+    }
+    if let Some(waits) = waits {
+        let _ = writeln!(text, "  next      {waits}");
+    }
     if let Some(last) = &last {
         let head = if standing.is_delivered() { "reply" } else { "because" };
         let _ = writeln!(text, "  {head:<8}  {}", last.text);
@@ -226,12 +245,13 @@ fn recipient(node: &Node, named: Option<&str>, text: &str) -> anyhow::Result<(Va
     }
     match &report {
         Some(report) => text.push_str(&domain_text(report, |path| path.binding != Binding::Work)),
-        None if standing.is_open() => text.push_str(FROM_FILES),
+        None if standing.is_open() && waits.is_none() => text.push_str(FROM_FILES),
         None => {}
     }
     let more = json!({
         "row": listed.row, "origin": listed.origin, "attempts": listed.last.as_ref().map_or(0, |last| last.record.attempt),
         "due": standing.due(), "bound_to": bound_to, "last": last.map(|said| said.json), "running": is_running, "domain": report,
+        "variant": lot.variant, "waits_for_winner": waits,
     });
     Ok((recipient_json(&run, &listed.address, standing.name(), more), text))
 }
@@ -547,6 +567,9 @@ fn campaign_text(report: &CampaignReport) -> String {
     );
     if let Some(starts) = report.starts {
         let _ = writeln!(text, "  nothing is sent before the start {}", words::at(starts));
+    }
+    if let Some(undecided) = &report.undecided {
+        let _ = writeln!(text, "  test      {undecided}");
     }
     if let Some(hold) = &report.hold {
         let _ = writeln!(text, "  binds     {}", words::binding(Binding::Hold, Some(hold.resting)));

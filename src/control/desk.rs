@@ -41,6 +41,8 @@ pub struct Desk {
     pub scheduler: Handle,
     pub resolver: Arc<Resolver>,
     pub progress: Box<dyn Fn() -> Progress + Send + Sync>,
+    /// For what those outside a test's slice wait.
+    pub undecided: Box<dyn Fn() -> Option<String> + Send + Sync>,
     /// Looks at the files of limits and of reply rules now; blocks. Every mistake there is.
     pub reload: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
     /// Nothing is sent before.
@@ -158,6 +160,7 @@ impl Desk {
             starts: self.starts(),
             hold: self.policy.campaign_hold(),
             held: self.policy.held_line(),
+            undecided: (self.undecided)(),
             paths: bindings.len(),
             bindings: self.shares(&bindings, queues),
             deferred: queues.deferred as u64,

@@ -111,6 +111,9 @@ pub struct CampaignReport {
     /// What holds mail, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// For what those outside a test's slice wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undecided: Option<String>,
     pub paths: usize,
     /// What binds paths, by how much waits there, the most first.
     pub bindings: Vec<BindingShare>,

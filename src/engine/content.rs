@@ -2,13 +2,16 @@
 //! rendered.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{EngineError, signers};
 use crate::campaign::manifest::{self, FILE_OCTETS_MAX, Manifest};
+use crate::campaign::variants::Assignment;
+use crate::message::composer::Contents;
 use crate::message::{
     Attachment, AttachmentFrom, Calendar, Content, ContentError, ContentSource, Extras, Folder, FolderError,
-    Image, Region, Tracking,
+    Image, Region, Signer, Tracking,
 };
 use crate::token::Key;
 
@@ -30,24 +33,73 @@ pub struct Making<'a> {
 /// # Errors
 /// A file or key that cannot be read, a template or header that is wrong.
 pub fn compile(making: &Making<'_>) -> Result<Content, EngineError> {
+    let folder = opened(making.manifest)?;
+    let files = Files { manifest: making.manifest, folder: &folder };
+    compile_with(making, &files, &Beside::read(&files, making.date)?)
+}
+
+/// The same for each variant of the manifest, in its order; files and keys that all share are read once.
+///
+/// # Errors
+/// As [`compile`], with the variant's name.
+pub fn variants(making: &Making<'_>) -> Result<Vec<Content>, EngineError> {
+    let folder = opened(making.manifest)?;
+    let beside = Beside::read(&Files { manifest: making.manifest, folder: &folder }, making.date)?;
+    let each = making.manifest.variants.iter().map(|variant| {
+        let manifest = making.manifest.with_variant(variant);
+        let making = Making { manifest: &manifest, ..*making };
+        let files = Files { manifest: &manifest, folder: &folder };
+        compile_with(&making, &files, &beside)
+            .map_err(|error| EngineError::Variant(variant.name.clone(), Box::new(error)))
+    });
+    each.collect()
+}
+
+/// What a run sends, with `assignment` for a campaign with variants.
+///
+/// # Errors
+/// As [`compile`] and [`variants`].
+pub fn contents(making: &Making<'_>, assignment: Option<Arc<Assignment>>) -> Result<Contents, EngineError> {
+    match assignment {
+        Some(assignment) => Ok(Contents::Each(variants(making)?, assignment)),
+        None => Ok(Contents::Same(Box::new(compile(making)?))),
+    }
+}
+
+fn opened(manifest: &Manifest) -> Result<Folder, EngineError> {
+    Folder::open(&manifest.folder).map_err(|error| EngineError::Io(manifest.folder.clone(), error))
+}
+
+/// What all variants of a message have beside their templates.
+struct Beside<'a> {
+    images: Vec<Image>,
+    attachments: Vec<Attachment<'a>>,
+    signers: Vec<Signer>,
+}
+
+impl<'a> Beside<'a> {
+    fn read(files: &Files<'a>, date: SystemTime) -> Result<Self, EngineError> {
+        let (images, attachments) = (files.images()?, files.attachments()?);
+        Ok(Self { images, attachments, signers: signers::in_force(&files.manifest.dkim, date)? })
+    }
+}
+
+fn compile_with(making: &Making<'_>, files: &Files<'_>, beside: &Beside<'_>) -> Result<Content, EngineError> {
     let Making { manifest, columns, run_token, key, date } = *making;
-    let folder =
-        Folder::open(&manifest.folder).map_err(|error| EngineError::Io(manifest.folder.clone(), error))?;
-    let files = Files { manifest, folder: &folder };
     let (text_name, html_name) = (files.name(manifest.text.as_deref()), files.name(manifest.html.as_deref()));
     let (text, html) = (files.template(text_name.as_deref())?, files.template(html_name.as_deref())?);
     let region = Region::new(manifest.locale.as_deref(), manifest.time_zone.as_deref())
         .map_err(ContentError::Region)?;
     let unsubscribe = manifest.unsubscribe.as_ref();
     let extras = Extras {
-        folder: Some(&folder),
+        folder: Some(files.folder),
         text_name: text_name.as_deref(),
         html_name: html_name.as_deref(),
         mjml: manifest.html.as_deref().is_some_and(is_mjml),
         inline_css: manifest.inline_css,
         region,
-        images: files.images()?,
-        attachments: files.attachments()?,
+        images: beside.images.clone(),
+        attachments: beside.attachments.clone(),
         calendar: manifest.calendar.as_ref().map(calendar),
         key: Some(key),
         unsubscribe_base_url: unsubscribe.and_then(|unsubscribe| unsubscribe.base_url.as_deref()),
@@ -55,7 +107,6 @@ pub fn compile(making: &Making<'_>) -> Result<Content, EngineError> {
         feedback_id: manifest.feedback_id.as_deref(),
         cfbl_address: manifest.cfbl_address.as_deref(),
     };
-    let signers = signers::in_force(&manifest.dkim, date)?;
     let from = manifest.from_address();
     let source = ContentSource {
         subject: &manifest.subject,
@@ -75,7 +126,7 @@ pub fn compile(making: &Making<'_>) -> Result<Content, EngineError> {
         message_id_domain: from.domain(),
         extras,
     };
-    Ok(Content::compile(&source, signers)?)
+    Ok(Content::compile(&source, beside.signers.clone())?)
 }
 
 fn is_mjml(path: &Path) -> bool {

@@ -17,6 +17,7 @@ mod lookout;
 mod recover;
 pub mod signers;
 mod sources;
+pub mod winner;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::campaign::manifest::Manifest;
 use crate::campaign::run::{Run, RunLock};
 use crate::campaign::spool::Spool;
+use crate::campaign::variants::Assigned;
 use crate::classify::Rules;
 use crate::config::Node;
 use crate::control::{self, Desk, Door};
@@ -57,6 +59,7 @@ use content::Making;
 use held::Held;
 use import::Import;
 use lookout::{Lookout, ReplyFiles};
+use winner::Contest;
 
 /// How long what is in flight may take to finish once the run is stopped.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -77,6 +80,8 @@ pub enum EngineError {
     Import(String),
     #[error("the message cannot be made: {0}")]
     Content(#[from] crate::message::ContentError),
+    #[error("the variant {0}: {1}")]
+    Variant(String, Box<EngineError>),
     #[error("the DKIM key {name}: {error}")]
     Dkim { name: String, error: crate::message::DkimError },
     #[error(transparent)]
@@ -128,6 +133,8 @@ pub struct Watch {
     inflight: Arc<Inflight>,
     feedback: Feedback,
     held: Arc<Held>,
+    /// Of a campaign that tests variants.
+    contest: Option<Arc<Contest>>,
     stop: CancellationToken,
     began: Instant,
     start_at: SystemTime,
@@ -158,7 +165,8 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
     let lock = run.lock()?;
     let manifest = &run.manifest;
     let mut warnings = manifest.warnings();
-    let recovered = recover::recover(&run, &node).await?;
+    let assignment = winner::assignment(&run)?;
+    let recovered = recover::recover(&run, &node, assignment.as_ref()).await?;
     warnings.extend(recovered.warnings);
     let began_at = SystemTime::now();
     let start_at = run.start_at.unwrap_or(run.created);
@@ -168,7 +176,15 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
         start_at,
         manifest.retry.expiry,
     ));
-    let (spool, writer) = (Arc::new(recovered.spool), Arc::new(recovered.writer));
+    if let Some(decision) = run.decision()? {
+        schedule.start_anew(decision.at.into());
+    }
+    let (spool, writer) = (recovered.spool, Arc::new(recovered.writer));
+    let contest = assignment.as_ref().filter(|assignment| assignment.is_test()).map(|assignment| {
+        let (run, assignment, spool) = (run.clone(), assignment.clone(), spool.clone());
+        let (writer, schedule) = (writer.clone(), schedule.clone());
+        Arc::new(Contest { run, assignment, spool, writer, schedule, start_at })
+    });
     let suppression = Arc::new(open_suppression(&node, manifest, &mut warnings)?);
     let (scheduler_handle, segments, scheduler_inboxes) = scheduler::channel();
     let opened = import::open(&run, &spool).await?;
@@ -181,11 +197,12 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
     let key = keys.of_run(run.token_key)?;
     let date = run.start_at.unwrap_or(run.created);
     let (columns, token) = (opened.columns.names(), run.token());
-    let content = content::compile(&Making { manifest, columns, run_token: token.as_str(), key, date })?;
-    let signers: Vec<&Signer> = content.signers().collect();
+    let making = Making { manifest, columns, run_token: token.as_str(), key, date };
+    let contents = content::contents(&making, assignment.clone())?;
+    let signers: Vec<&Signer> = contents.signers().collect();
     warnings.extend(signers::warnings(&manifest.dkim, &signers, date));
     let verp = Verp::new(token, manifest.return_path_domain.clone(), key.clone());
-    let composer = Arc::new(Composer::new(spool.clone(), suppression.clone(), content, verp));
+    let composer = Arc::new(Composer::new(spool.clone(), suppression.clone(), contents, verp));
 
     let (feedback, feedback_inboxes) = feedback::channel();
     let (stop, finish) = (CancellationToken::new(), CancellationToken::new());
@@ -232,6 +249,7 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
             schedule: schedule.clone(),
             suppressor,
             in_doubt: manifest.in_doubt,
+            assigned: assignment.map(|assignment| Assigned { spool: spool.clone(), assignment }),
             finish: finish.clone(),
         },
         feedback_inboxes,
@@ -250,6 +268,7 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
             skip: recovered.skip,
             waiting: recover::rebound(recovered.waiting, &recovered.sources, policy.sources()),
             start: Instant::now() + start_at.duration_since(began_at).unwrap_or_default(),
+            is_undecided: contest.as_ref().is_some_and(|contest| contest.assignment.winner().is_none()),
             stop: stop.clone(),
         },
         scheduler_handle.clone(),
@@ -272,20 +291,26 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
         inflight: recovered.inflight,
         feedback,
         held: Arc::new(Held::new(&policy)),
+        contest: contest.clone(),
         stop,
         began: Instant::now(),
         start_at,
     };
     let mut tasks = vec![scheduler_task, watch_task, tokio::spawn(policy.clone().keep(watch_stop.clone()))];
+    if let Some(contest) = contest {
+        let contest = Contest::clone(&contest).watch(scheduler_handle.clone(), watch_stop.clone());
+        tasks.push(tokio::spawn(contest));
+    }
     match Door::open(&node.state, &run.id) {
         Ok(door) => {
-            let watch = watch.clone();
+            let (watch, onlooker) = (watch.clone(), watch.clone());
             let desk = Desk {
                 run: run.id.clone(),
                 policy: policy.clone(),
                 scheduler: scheduler_handle,
                 resolver,
                 progress: Box::new(move || watch.progress()),
+                undecided: Box::new(move || onlooker.undecided()),
                 reload: Arc::new(move || reload.reload()),
                 start_at,
             };
@@ -355,7 +380,16 @@ impl Watch {
         if SystemTime::now() < self.start_at {
             return Some(format!("waiting for the start at {}", written(self.start_at)));
         }
-        self.held.line()
+        let undecided = self.undecided();
+        match &self.contest {
+            Some(contest) if undecided.is_some() && contest.is_settled() => undecided,
+            _ => self.held.line().or(undecided),
+        }
+    }
+
+    /// For what those outside the test slice wait.
+    fn undecided(&self) -> Option<String> {
+        self.contest.as_ref().and_then(|contest| contest.waits())
     }
 }
 
@@ -443,6 +477,12 @@ impl Running {
             deferrals: counters.deferrals,
             in_doubt: if counters.in_doubt + counters.resends == 0 { Vec::new() } else { self.in_doubt()? },
             providers: self.watch.feedback.lines(),
+            variants: winner::results(
+                &self.run.manifest,
+                &counters,
+                &self.watch.writer.counters().by_variant(),
+                self.run.decision()?,
+            )?,
             warnings: self.warnings.iter().cloned().chain(self.policy.alerts()).collect(),
             journal: self.journal_line(),
             messages_per_second: (counters.delivered - self.delivered_before) as f64 / seconds,

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::EngineError;
 use crate::campaign::run::Run;
 use crate::campaign::spool::Spool;
+use crate::campaign::variants::{Assigned, Assignment, Slice};
 use crate::config::Node;
 use crate::envelope::{Entry, RecipientId};
 use crate::journal::{self, Inflight, Record, Replay, Waiting, Writer};
@@ -18,7 +19,7 @@ use crate::scheduler::Skip;
 const SLOTS: u32 = 65_536;
 
 pub(super) struct Recovered {
-    pub(super) spool: Spool,
+    pub(super) spool: Arc<Spool>,
     pub(super) inflight: Arc<Inflight>,
     pub(super) writer: Writer,
     /// Settled, or waiting in a timer.
@@ -48,13 +49,18 @@ pub(super) fn rebound<'a>(
 ///
 /// The order matters: a slot is cleared only once the journal names its recipient, so that another
 /// crash at any point of this loses nothing.
-pub(super) async fn recover(run: &Run, node: &Node) -> Result<Recovered, EngineError> {
+pub(super) async fn recover(
+    run: &Run,
+    node: &Node,
+    assignment: Option<&Arc<Assignment>>,
+) -> Result<Recovered, EngineError> {
     let (folder, spool_folder, map) = (run.journal_folder(), run.spool_folder(), run.inflight_path());
     let read = tokio::task::spawn_blocking({
         let folder = folder.clone();
         move || read(&folder, &spool_folder, &map)
     });
     let (replay, spool, inflight) = read.await.map_err(|panic| EngineError::Journal(panic.to_string()))??;
+    let spool = Arc::new(spool.with_slice(Slice::of(&run.manifest)));
     let is_resumed = replay.position().next_sequence > 1;
     let mut warnings = Vec::new();
     if let Some(torn) = &replay.torn {
@@ -86,7 +92,10 @@ pub(super) async fn recover(run: &Run, node: &Node) -> Result<Recovered, EngineE
             "{} recipients were in doubt after the last stop; the report names them",
             doubtful.len()
         ));
-        let records = doubtful.iter().map(|entry| in_doubt(*entry, policy, now)).collect();
+        let assigned = assignment.cloned().map(|assignment| Assigned { spool: spool.clone(), assignment });
+        let variant =
+            |entry: &Entry| assigned.as_ref().map_or(0, |assigned| assigned.number(entry.recipient));
+        let records = doubtful.iter().map(|entry| in_doubt(*entry, variant(entry), policy, now)).collect();
         let failed = |error: journal::WriteFailure| EngineError::Journal(error.to_string());
         writer.append(records).await.map_err(failed)?;
         writer.flush().await.map_err(failed)?;
@@ -137,7 +146,7 @@ fn standing(replay: Replay) -> (HashMap<u32, roaring::RoaringBitmap>, Vec<(Entry
     (settled, waiting)
 }
 
-fn in_doubt(entry: Entry, policy: InDoubtPolicy, at: SystemTime) -> Record {
+fn in_doubt(entry: Entry, variant: u8, policy: InDoubtPolicy, at: SystemTime) -> Record {
     let text = "the engine stopped before the reply to the end of the content was recorded";
     Record {
         recipient: entry.recipient,
@@ -145,6 +154,7 @@ fn in_doubt(entry: Entry, policy: InDoubtPolicy, at: SystemTime) -> Record {
         at,
         disposition: Disposition::InDoubt(policy),
         class: 0,
+        variant,
         evidence: Evidence { stage: Stage::Content, code: 0, enhanced: None, text: text.into() },
         source: SourceId(u16::MAX),
         site: SiteId(u32::MAX),

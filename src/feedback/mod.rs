@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::campaign::variants::Assigned;
 use crate::classify::{Class, RecipientAction, Verdict};
 use crate::envelope::Entry;
 use crate::journal::{NameKind, Record, Writer};
@@ -125,6 +126,8 @@ pub struct Setup {
     /// Writes down whom no campaign is to mail again; a rehearsal has none.
     pub suppressor: Option<Suppressor>,
     pub in_doubt: InDoubtPolicy,
+    /// Of a campaign with variants.
+    pub assigned: Option<Assigned>,
     /// Nothing more will come: take what waits, then end.
     pub finish: CancellationToken,
 }
@@ -221,6 +224,7 @@ impl Task {
                     at: now,
                     disposition,
                     class: verdict.class.number(),
+                    variant: variant(setup.assigned.as_ref(), outcome.entry),
                     evidence,
                     source: outcome.source,
                     site: outcome.site,
@@ -284,12 +288,14 @@ impl Task {
 
     async fn settled(&mut self, settled: Settled) {
         let now = SystemTime::now();
+        let assigned = self.setup.assigned.as_ref();
         self.records.extend(settled.entries.into_iter().map(|entry| Record {
             recipient: entry.recipient,
             attempt: entry.attempt.saturating_sub(1),
             at: now,
             disposition: settled.disposition,
             class: Class::Local.number(),
+            variant: variant(assigned, entry),
             evidence: settled.evidence.clone(),
             source: NO_SOURCE,
             site: NO_SITE,
@@ -305,6 +311,11 @@ impl Task {
         // journal, stops.
         let _ = self.setup.writer.append(records).await;
     }
+}
+
+/// 0 for none.
+fn variant(assigned: Option<&Assigned>, entry: Entry) -> u8 {
+    assigned.map_or(0, |assigned| assigned.number(entry.recipient))
 }
 
 fn count(line: &mut ProviderLine, disposition: Disposition) {

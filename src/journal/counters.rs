@@ -1,6 +1,8 @@
-//! What the journal believes, as numbers: totals by disposition, and what writing them took.
+//! What the journal believes, as numbers: totals by disposition, the same by variant, and what writing them
+//! took.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use crate::outcome::{Disposition, InDoubtPolicy};
 
@@ -33,7 +35,20 @@ impl Totals {
             + self.in_doubt
     }
 
-    pub(super) fn count(&mut self, disposition: Disposition) {
+    fn add(&mut self, more: &Self) {
+        self.delivered += more.delivered;
+        self.bounced += more.bounced;
+        self.expired += more.expired;
+        self.suppressed += more.suppressed;
+        self.cancelled += more.cancelled;
+        self.invalid += more.invalid;
+        self.in_doubt += more.in_doubt;
+        self.deferrals += more.deferrals;
+        self.resends += more.resends;
+    }
+
+    /// Counts a record.
+    pub fn count(&mut self, disposition: Disposition) {
         *match disposition {
             Disposition::Delivered => &mut self.delivered,
             Disposition::Deferred { .. } => &mut self.deferrals,
@@ -45,6 +60,39 @@ impl Totals {
             Disposition::InDoubt(InDoubtPolicy::Resend) => &mut self.resends,
             Disposition::InDoubt(InDoubtPolicy::Skip | InDoubtPolicy::Hold) => &mut self.in_doubt,
         } += 1;
+    }
+}
+
+/// Totals by variant, of those records alone that have one; those without are what is missing of all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ByVariant(Vec<Totals>);
+
+impl ByVariant {
+    /// Of the variant at `place` in the manifest.
+    pub fn of(&self, place: usize) -> Totals {
+        self.0.get(place).copied().unwrap_or_default()
+    }
+
+    /// Counts a record; `variant` is 0 for none.
+    pub fn count(&mut self, variant: u8, disposition: Disposition) {
+        let Some(place) = usize::from(variant).checked_sub(1) else { return };
+        self.reach(place + 1);
+        self.0[place].count(disposition);
+    }
+
+    fn reach(&mut self, len: usize) {
+        if self.0.len() < len {
+            self.0.resize(len, Totals::default());
+        }
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.reach(more.0.len());
+        self.0.iter_mut().zip(&more.0).for_each(|(totals, more)| totals.add(more));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -60,6 +108,7 @@ pub struct Counters {
     pub in_doubt: AtomicU64,
     pub deferrals: AtomicU64,
     pub resends: AtomicU64,
+    by_variant: Mutex<ByVariant>,
     /// Octets written by this process.
     pub octets: AtomicU64,
     /// `write(2)` calls for groups by this process.
@@ -80,6 +129,16 @@ impl Counters {
             in_doubt: self.in_doubt.load(Relaxed),
             deferrals: self.deferrals.load(Relaxed),
             resends: self.resends.load(Relaxed),
+        }
+    }
+
+    pub fn by_variant(&self) -> ByVariant {
+        self.by_variant.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn add_by_variant(&self, more: &ByVariant) {
+        if !more.0.is_empty() {
+            self.by_variant.lock().unwrap_or_else(PoisonError::into_inner).add(more);
         }
     }
 

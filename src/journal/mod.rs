@@ -22,7 +22,7 @@ mod writer;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use counters::{Counters, Totals};
+pub use counters::{ByVariant, Counters, Totals};
 pub use inflight::Inflight;
 pub use record::{Line, NameKind, Record, Unreadable, decode, encode};
 pub use replay::{Lines, Names, Replay, Waiting, read, replay};

@@ -20,7 +20,7 @@
 //! | 48–49 | reply code, 0 without a reply |
 //! | 50, 51 | class, stage |
 //! | 52 | class of the enhanced code, 0 without one |
-//! | 53 | 0 |
+//! | 53 | variant, 0 for none |
 //! | 54–55, 56–57 | subject and detail of the enhanced code |
 //! | 58– | reply text, UTF-8, at most 512 octets |
 //!
@@ -53,6 +53,8 @@ pub struct Record {
     pub disposition: Disposition,
     /// The reply's class as feedback numbers it; 0 is none.
     pub class: u8,
+    /// [`crate::campaign::variants::VariantId::number`]; 0 is none.
+    pub variant: u8,
     /// Text beyond 512 octets is cut.
     pub evidence: Evidence,
     pub source: SourceId,
@@ -139,6 +141,7 @@ pub(super) fn encode_attempt(record: &Record, sequence: u64, out: &mut Vec<u8>) 
     fixed[34] = record.class;
     fixed[35] = evidence.stage as u8;
     fixed[36] = enhanced.class;
+    fixed[37] = record.variant;
     fixed[38..40].copy_from_slice(&enhanced.subject.to_le_bytes());
     fixed[40..42].copy_from_slice(&enhanced.detail.to_le_bytes());
     frame(KIND_ATTEMPT, disposition, sequence, out, |out| {
@@ -216,6 +219,7 @@ impl<'a> Frame<'a> {
             attempt: self.u16(46),
             disposition: disposition(self.0[7], self.u64(32)).ok_or(Unreadable::Value)?,
             class: self.0[50],
+            variant: self.0[53],
             source: SourceId(self.u16(44)),
         })
     }
@@ -242,7 +246,8 @@ impl<'a> Frame<'a> {
     }
 
     fn record(self) -> Result<Record, Unreadable> {
-        let Attempt { recipient, at_millis, attempt, disposition, class, source } = self.attempt()?;
+        let Attempt { recipient, at_millis, attempt, disposition, class, variant, source } =
+            self.attempt()?;
         let enhanced = (self.0[52] != 0).then(|| EnhancedCode::new(self.0[52], self.u16(54), self.u16(56)));
         Ok(Record {
             recipient: RecipientId::from_u64(recipient),
@@ -250,6 +255,7 @@ impl<'a> Frame<'a> {
             at: from_millis(at_millis),
             disposition,
             class,
+            variant,
             evidence: Evidence {
                 stage: stage(self.0[51]).ok_or(Unreadable::Value)?,
                 code: self.u16(48),
@@ -289,6 +295,7 @@ pub(super) struct Attempt {
     pub(super) attempt: u16,
     pub(super) disposition: Disposition,
     pub(super) class: u8,
+    pub(super) variant: u8,
     pub(super) source: SourceId,
 }
 
@@ -406,7 +413,7 @@ mod tests {
 
     prop_compose! {
         fn records()(
-            (id, attempt, class) in any::<(u64, u16, u8)>(),
+            (id, attempt, class, variant) in any::<(u64, u16, u8, u8)>(),
             (source, site) in any::<(u16, u32)>(),
             at in 0u64..1 << 48,
             disposition in dispositions(),
@@ -418,6 +425,7 @@ mod tests {
                 at: from_millis(at),
                 disposition,
                 class,
+                variant,
                 evidence,
                 source: SourceId(source),
                 site: SiteId(site),
@@ -474,6 +482,7 @@ mod tests {
             at: UNIX_EPOCH + Duration::from_millis(1000),
             disposition: Disposition::Deferred { until: UNIX_EPOCH + Duration::from_millis(2000) },
             class: 9,
+            variant: 3,
             evidence: Evidence {
                 stage: Stage::Rcpt,
                 code: 451,
@@ -492,7 +501,7 @@ mod tests {
             4, 3, 2, 1, 2, 0, 0, 0,
             0xe8, 3, 0, 0, 0, 0, 0, 0,
             0xd0, 7, 0, 0, 0, 0, 0, 0,
-            6, 0, 0, 0, 5, 0, 3, 0, 0xc3, 1, 9, 6, 4, 0, 7, 0, 1, 0,
+            6, 0, 0, 0, 5, 0, 3, 0, 0xc3, 1, 9, 6, 4, 3, 7, 0, 1, 0,
             b'l', b'a', b't', b'e', b'r',
         ];
         assert_eq!(octets[4..], expected);

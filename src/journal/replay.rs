@@ -20,7 +20,7 @@ use crate::outcome::{Disposition, SourceId};
 
 use super::record::{Attempt, from_millis, to_millis};
 use super::walk::{Torn, Walk};
-use super::{JournalError, Line, NameKind, Position, Totals};
+use super::{ByVariant, JournalError, Line, NameKind, Position, Totals};
 
 /// A recipient to be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,7 @@ pub struct Replay {
     /// By id: was in doubt at some time, whatever came of it.
     pub in_doubt: RoaringTreemap,
     pub totals: Totals,
+    pub by_variant: ByVariant,
     pub names: Names,
     /// Attempts and recipients' ends read.
     pub records: u64,
@@ -78,7 +79,7 @@ pub struct Replay {
 impl Replay {
     /// Where the next process goes on.
     pub fn position(&self) -> Position {
-        Position { totals: self.totals, ..self.position }
+        Position { totals: self.totals, by_variant: self.by_variant.clone(), ..self.position }
     }
 
     /// Recipients to be tried again, in no order.
@@ -120,7 +121,7 @@ impl Replay {
     }
 
     fn take(&mut self, attempt: Attempt) {
-        let Attempt { recipient, at_millis, attempt, disposition, class, source } = attempt;
+        let Attempt { recipient, at_millis, attempt, disposition, class, variant, source } = attempt;
         self.records += 1;
         let is_deferred = matches!(disposition, Disposition::Deferred { .. });
         if is_deferred && class == Class::Greylisted.number() {
@@ -141,6 +142,7 @@ impl Replay {
             Some(due) => {
                 self.waiting.insert(recipient, pack(due, attempt.saturating_add(1)));
                 self.totals.count(disposition);
+                self.by_variant.count(variant, disposition);
             }
             None if !self.settled.insert(recipient) => self.repeated += 1,
             None => {
@@ -148,6 +150,7 @@ impl Replay {
                     self.waiting.remove(&recipient);
                 }
                 self.totals.count(disposition);
+                self.by_variant.count(variant, disposition);
             }
         }
     }

@@ -29,8 +29,8 @@ use crate::outcome::Slot;
 
 use super::record::encode_attempt;
 use super::{
-    Counters, FILE_HEADER_OCTETS, Inflight, JournalError, Line, MAGIC, NameKind, Record, Totals, encode,
-    file_path,
+    ByVariant, Counters, FILE_HEADER_OCTETS, Inflight, JournalError, Line, MAGIC, NameKind, Record, Totals,
+    encode, file_path,
 };
 
 /// Groups that may wait for the thread: enough to ride out a sync of some 20 ms while small groups come
@@ -44,16 +44,17 @@ const FILE_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 const LINGER: Duration = Duration::from_millis(1);
 
 /// Where a writer goes on: the default for a new run, else [`super::Replay::position`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     pub next_file: u32,
     pub next_sequence: u64,
     pub totals: Totals,
+    pub by_variant: ByVariant,
 }
 
 impl Default for Position {
     fn default() -> Self {
-        Self { next_file: 1, next_sequence: 1, totals: Totals::default() }
+        Self { next_file: 1, next_sequence: 1, totals: Totals::default(), by_variant: ByVariant::default() }
     }
 }
 
@@ -129,6 +130,7 @@ impl Writer {
             .map_err(JournalError::io("make a clock for", folder))?;
         let counters = Arc::new(Counters::default());
         counters.add(&position.totals);
+        counters.add_by_variant(&position.by_variant);
         let (orders, taken) = mpsc::channel(GROUPS_WAITING_MAX);
         let (fail, failure) = watch::channel(None);
         let (wrote, written) = watch::channel(0);
@@ -253,6 +255,7 @@ struct Group {
     buffer: Vec<u8>,
     records: u64,
     totals: Totals,
+    by_variant: ByVariant,
     slots: Vec<Slot>,
     flushed: Vec<oneshot::Sender<()>>,
     closing: Option<oneshot::Sender<()>>,
@@ -401,6 +404,7 @@ impl WriterThread {
             encode_attempt(record, self.next_sequence, &mut self.group.buffer);
             self.next_sequence += 1;
             self.group.totals.count(record.disposition);
+            self.group.by_variant.count(record.variant, record.disposition);
             self.group.slots.extend(record.slot);
         }
         self.group.records += records.len() as u64;
@@ -418,6 +422,8 @@ impl WriterThread {
         }
         let group = &mut self.group;
         self.counters.add(&std::mem::take(&mut group.totals));
+        self.counters.add_by_variant(&group.by_variant);
+        group.by_variant.clear();
         self.inflight.release_all(group.slots.drain(..));
         let records = std::mem::take(&mut group.records);
         if records > 0 {

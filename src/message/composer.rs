@@ -3,23 +3,55 @@
 
 use std::sync::Arc;
 
+use crate::address::AddressRef;
 use crate::campaign::spool::Spool;
+use crate::campaign::variants::Assignment;
 use crate::envelope::{Entry, Verp};
-use crate::message::{Content, Merge, Scratch};
+use crate::message::{Content, Merge, Scratch, Signer};
 use crate::smtp::{ComposeFailure, Composed};
 use crate::suppression::Suppression;
+
+/// What is sent: the same to all, or to each recipient the variant that is given to it.
+pub enum Contents {
+    Same(Box<Content>),
+    /// In the manifest's order.
+    Each(Vec<Content>, Arc<Assignment>),
+}
+
+impl Contents {
+    /// One for all, or one a variant.
+    pub fn all(&self) -> &[Content] {
+        match self {
+            Self::Same(content) => std::slice::from_ref(content),
+            Self::Each(contents, _) => contents,
+        }
+    }
+
+    /// What signs them all.
+    pub fn signers(&self) -> impl Iterator<Item = &Signer> {
+        self.all().first().into_iter().flat_map(Content::signers)
+    }
+
+    /// `None` while a test has no winner and the address is outside its slice.
+    pub fn of(&self, address: &AddressRef<'_>) -> Option<&Content> {
+        match self {
+            Self::Same(content) => Some(content),
+            Self::Each(contents, assignment) => contents.get(assignment.given(address.key())?.place()),
+        }
+    }
+}
 
 /// Everything that makes messages of a run; shared by all sessions.
 pub struct Composer {
     spool: Arc<Spool>,
     suppression: Arc<Suppression>,
-    content: Content,
+    contents: Contents,
     verp: Verp,
 }
 
 impl Composer {
-    pub fn new(spool: Arc<Spool>, suppression: Arc<Suppression>, content: Content, verp: Verp) -> Self {
-        Self { spool, suppression, content, verp }
+    pub fn new(spool: Arc<Spool>, suppression: Arc<Suppression>, contents: Contents, verp: Verp) -> Self {
+        Self { spool, suppression, contents, verp }
     }
 
     /// Buffers for one session.
@@ -47,7 +79,9 @@ impl Composer {
         let fields: Vec<&str> = cleared.fields().collect();
         let merge = Merge { recipient: id, address: &cleared.address, fields: &fields };
         composed.content.clear();
-        let rendered = self.content.render(&merge, scratch, &mut composed.content);
+        let content =
+            self.contents.of(&cleared.address).ok_or_else(|| unrenderable(&"no variant has won yet"))?;
+        let rendered = content.render(&merge, scratch, &mut composed.content);
         rendered.map_err(|error| unrenderable(&format_args!("row {row}: {error}")))?;
         self.verp.address(id, &cleared.address, &mut composed.envelope);
         Ok(())

@@ -7,6 +7,7 @@
 //! it can be waited for. It knows neither sockets nor messages: entries, domains, times.
 
 mod asked;
+mod intake;
 pub mod queue;
 mod timers;
 
@@ -81,6 +82,8 @@ pub struct Setup {
     pub waiting: Vec<(Entry, SystemTime)>,
     /// Nothing is given out before.
     pub start: Instant,
+    /// Only the test slice goes, until [`Message::Decided`].
+    pub is_undecided: bool,
     pub stop: CancellationToken,
 }
 
@@ -109,6 +112,8 @@ struct Scheduler {
     /// How often in a row, and why the last time.
     dns_failures: HashMap<Arc<str>, (u32, Arc<str>)>,
     settling: JoinSet<()>,
+    /// Segments of which the rest, outside the test slice, is still to be read in.
+    rest: VecDeque<u32>,
     started: bool,
     /// How everything that is not in flight ends: the run expired or was cancelled.
     swept: Option<Disposition>,
@@ -169,6 +174,7 @@ impl Scheduler {
             held: BinaryHeap::new(),
             dns_failures: HashMap::new(),
             settling: JoinSet::new(),
+            rest: VecDeque::new(),
             started: false,
             swept: None,
         }
@@ -213,33 +219,13 @@ impl Scheduler {
                 self.feed(path.site);
             }
             Message::Cancel => self.sweep(Disposition::Cancelled),
+            Message::Decided => self.setup.is_undecided = false,
             Message::Ask(question) => self.asked(question),
         }
     }
 
     fn path(&mut self, key: PathKey) -> Option<&mut PathState> {
         self.paths.get_mut(&key.site)?.iter_mut().find(|state| state.source == key.source)
-    }
-
-    fn segment(&mut self, segment: &Arc<Segment>) {
-        if let Some(disposition) = self.swept {
-            let number = segment.number();
-            let mut all = self.queues.empty_like();
-            for span in segment.spans() {
-                all.add_span(span.domain, number, span.first, span.count);
-            }
-            self.settle(all.drain_all().into_iter().flatten(), disposition, swept_evidence(disposition));
-            return;
-        }
-        let mut sites = HashSet::new();
-        for span in segment.spans() {
-            if self.queues.add_span(span.domain, segment.number(), span.first, span.count) {
-                self.ask_route(span.domain);
-            } else if let Some(site) = self.queues.site_of_domain(span.domain) {
-                sites.insert(site);
-            }
-        }
-        sites.into_iter().for_each(|site| self.feed(site));
     }
 
     /// Puts entries back into their domains' queues, and feeds the sites they belong to.
@@ -387,6 +373,9 @@ impl Scheduler {
     /// When something is due without anyone saying so.
     fn next_wake(&self, route_check: Instant) -> Instant {
         let mut wake = route_check;
+        if self.has_rest() {
+            wake = Instant::now();
+        }
         if !self.started {
             wake = wake.min(self.setup.start);
         }
@@ -417,6 +406,9 @@ impl Scheduler {
             if !due.is_empty() {
                 self.back(due);
             }
+        }
+        if self.has_rest() {
+            self.release_rest();
         }
         while let Some(Reverse((until, _))) = self.held.peek()
             && *until <= now

@@ -17,10 +17,15 @@ use super::{PATIENCE, Stage};
 const LOOK: Duration = Duration::from_millis(2);
 
 impl Stage {
-    /// Writes this stage's node as a settings file.
+    /// Writes this stage's node as a settings file, if it is not there: a program at work may read it.
     pub fn settings(&self) -> PathBuf {
-        let file = self.folder.path().join("postroad.toml");
-        std::fs::write(&file, self.node.merged_toml()).unwrap();
+        let (file, text) = (self.folder.path().join("postroad.toml"), self.node.merged_toml());
+        if std::fs::read_to_string(&file).is_ok_and(|there| there == text) {
+            return file;
+        }
+        let draft = file.with_extension("draft");
+        std::fs::write(&draft, text).unwrap();
+        std::fs::rename(draft, &file).unwrap();
         file
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{FILE, Manifest, check_tokens, lists};
+use super::{FILE, Manifest, check_tokens, lists, variants};
 use crate::address::Address;
 use crate::config::dkim;
 use crate::config::fault::Fault;
@@ -31,6 +31,7 @@ pub(super) fn values(manifest: &Manifest) -> Result<(), Mistake> {
     name(&manifest.name)?;
     sender(manifest)?;
     message(manifest)?;
+    variants::check(manifest)?;
     headers(manifest)?;
     check_tokens::values(manifest)?;
     region(manifest)?;
@@ -89,7 +90,7 @@ fn message(manifest: &Manifest) -> Result<(), Mistake> {
     if manifest.subject.trim().is_empty() {
         return Err(Mistake::new(&["subject"], "the subject is empty", "say what the message is about"));
     }
-    if manifest.text.is_none() && manifest.html.is_none() {
+    if manifest.text.is_none() && manifest.html.is_none() && manifest.variants.is_empty() {
         let what = "there is no message: neither `text` nor `html` is given";
         return Err(Mistake::new(&["name"], what, "name a template file, like text = \"message.txt\""));
     }
@@ -245,6 +246,7 @@ pub(super) fn warnings(manifest: &Manifest) -> Vec<String> {
     if manifest.unsubscribe.is_none() {
         warnings.push("no [unsubscribe] is given: the large providers require it of bulk mail".to_owned());
     }
+    warnings.extend(variants::warnings(manifest));
     for file in manifest.dkim.iter().filter_map(|key| key.key_file.as_ref()) {
         if readable_by_others(file) {
             let file = file.display();

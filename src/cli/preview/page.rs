@@ -30,6 +30,8 @@ pub struct Page {
 #[derive(Serialize)]
 struct PageRow {
     row: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<String>,
     address: String,
     /// Why the row would be rejected or invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +58,7 @@ impl Page {
     }
 
     pub fn add(&mut self, sample: Sample) {
-        let Sample { row, address, warnings, message } = sample;
+        let Sample { row, variant, address, warnings, message } = sample;
         let (message, problem) = match message {
             Ok(message) => (Some(Shown::parse(&message)), None),
             Err(error) => (None, Some(causes(&error))),
@@ -64,7 +66,7 @@ impl Page {
         let images = message.iter().flat_map(|shown| &shown.images);
         let images = images.map(|image| (image.content_id.clone(), self.image(&image.kind, &image.octets)));
         let images = images.collect();
-        self.rows.push(PageRow { row, address, problem, warnings, message, images });
+        self.rows.push(PageRow { row, variant, address, problem, warnings, message, images });
     }
 
     fn image(&mut self, kind: &str, octets: &[u8]) -> usize {
@@ -136,7 +138,13 @@ mod tests {
         let message = b"Content-Type: image/png\r\nContent-ID: <a>\r\n\r\nabc";
         for row in 1..=3 {
             let message = Ok(message.to_vec());
-            page.add(Sample { row, address: "a@one.test".into(), warnings: Vec::new(), message });
+            page.add(Sample {
+                row,
+                variant: None,
+                address: "a@one.test".into(),
+                warnings: Vec::new(),
+                message,
+            });
         }
         assert_eq!(page.images, ["data:image/png;base64,YWJj"]);
         assert!(page.rows.iter().all(|row| row.images["a"] == 0));

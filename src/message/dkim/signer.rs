@@ -1,5 +1,7 @@
 //! A key that signs for a domain under a selector, and what of it is public.
 
+use std::sync::Arc;
+
 use aws_lc_rs::error::Unspecified;
 
 use super::private::{DkimError, PrivateKey, RSA_BITS_ADVISED};
@@ -31,11 +33,12 @@ impl Algorithm {
     }
 }
 
-/// A private key that signs for a domain under a selector.
+/// A private key that signs for a domain under a selector; clones share the key.
+#[derive(Clone)]
 pub struct Signer {
     domain: Domain,
     selector: String,
-    key: PrivateKey,
+    key: Arc<PrivateKey>,
 }
 
 impl Signer {
@@ -47,7 +50,7 @@ impl Signer {
         if let Some(what) = selector_mistake(selector, &domain) {
             return Err(DkimError::Selector(what));
         }
-        Ok(Self { domain, selector: selector.to_owned(), key: PrivateKey::read(pem)? })
+        Ok(Self { domain, selector: selector.to_owned(), key: Arc::new(PrivateKey::read(pem)?) })
     }
 
     pub fn domain(&self) -> &Domain {
@@ -74,7 +77,7 @@ impl Signer {
     }
 
     pub fn algorithm(&self) -> Algorithm {
-        match self.key {
+        match *self.key {
             PrivateKey::Rsa(_) | PrivateKey::ShortRsa(_) => Algorithm::Rsa,
             PrivateKey::Ed25519(_) => Algorithm::Ed25519,
         }
