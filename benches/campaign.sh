@@ -133,7 +133,7 @@ TOML
 import glob, json, resource, subprocess, sys, time
 postroad, sites, key, messages = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 began = time.monotonic()
-subprocess.run([postroad, "--json", "run", "campaign"], check=True, stdout=subprocess.DEVNULL)
+subprocess.run([postroad, "--json", "run", "--no-check", "campaign"], check=True, stdout=subprocess.DEVNULL)
 wall = time.monotonic() - began
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 report = json.load(open(glob.glob("state/runs/*/report.json")[0]))

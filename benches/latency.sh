@@ -49,7 +49,7 @@ messages_per_session = 1000000
 TOML
     python3 -c "print('email,name'); [print(f'u{n}@far.test,Pat {n}') for n in range($3)]" >campaign/recipients.csv
     rm -rf state
-    "$postroad" --json run campaign >run.log
+    "$postroad" --json run --no-check campaign >run.log
     python3 - "$1" <<'PYTHON'
 import glob, json, sys
 report = json.load(open(glob.glob("state/runs/*/report.json")[0]))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use dns_stage::{Stage, domain, ok};
 use postroad::preflight::Severity::{Error, Note, Warning};
-use postroad::preflight::dns::{PublicKey, Way};
+use postroad::preflight::dns::Way;
 use postroad::world::{NameFault, RecordKind};
 use rsa::pkcs8::EncodePublicKey;
 
@@ -148,25 +148,6 @@ async fn a_malformed_or_doubled_key_record() {
     }
     stage.txt(&stage.key().name, &[&record, "v=DKIM1; p="]);
     stage.holds(&[(Error, "dkim-several")]).await;
-}
-
-#[tokio::test]
-async fn a_weak_key() {
-    let mut stage = Stage::clean().await;
-    let name = stage.key().name.clone();
-    let record = format!("v=DKIM1; k=rsa; p={}", public_key_of_1024_bits());
-    stage.dkim(&record);
-    stage.sending.keys[0] = PublicKey { domain: domain("sender.test"), name, record, rsa_bits: Some(1024) };
-    stage.holds(&[(Warning, "dkim-weak")]).await;
-    stage.sending.keys[0].rsa_bits = Some(768);
-    stage.holds(&[(Error, "dkim-weak")]).await;
-}
-
-#[tokio::test]
-async fn nobody_signs() {
-    let mut stage = Stage::clean().await;
-    stage.sending.keys.clear();
-    stage.holds(&[(Error, "dkim-none")]).await;
 }
 
 #[tokio::test]

@@ -7,6 +7,9 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
 use crate::campaign::audience::{Audience, AudienceError};
 use crate::campaign::import::{ImportError, ImportJob, ImportProgress, ImportTotals, import};
 use crate::campaign::manifest::Manifest;
@@ -73,12 +76,26 @@ impl Folder {
     fn make(drafts: &Path) -> Result<Self, DraftError> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        remove_abandoned(drafts);
         let folder = drafts.join(format!("{}-{number}", std::process::id()));
         // Left behind by a process of this number that was killed.
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(folder.join("spool"))
             .map_err(|error| DraftError::Folder { folder: folder.clone(), error })?;
         Ok(Self(folder))
+    }
+}
+
+/// Removes what processes left behind that are no more: a draft takes as much disk as its list.
+fn remove_abandoned(drafts: &Path) {
+    for entry in std::fs::read_dir(drafts).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process =
+            name.to_str().and_then(|name| name.split('-').next()?.parse().ok()).and_then(Pid::from_raw);
+        let is_gone = process.is_some_and(|process| test_kill_process(process) == Err(Errno::SRCH));
+        if is_gone {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -116,6 +133,9 @@ mod tests {
         let manifest = Manifest::open(folder.path()).unwrap();
         let suppression = Suppression::load(&manifest.suppression).unwrap();
         let state = folder.path().join("state");
+        // No process has the greatest number there is.
+        let abandoned = state.join(format!("drafts/{}-0", i32::MAX));
+        std::fs::create_dir_all(&abandoned).unwrap();
         let draft = Draft::read(&state, &manifest, &suppression).unwrap();
         let ImportTotals { rows, invalid, duplicate, suppressed, accepted, complete, .. } = draft.totals;
         assert_eq!((rows, invalid, duplicate, suppressed, accepted, complete), (5, 1, 1, 1, 2, true));

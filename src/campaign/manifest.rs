@@ -22,7 +22,8 @@ use crate::outcome::InDoubtPolicy;
 
 pub use crate::campaign::list::ListFormat;
 pub use crate::config::dkim::DkimKey;
-pub use content::{Attachment, Calendar, FILE_OCTETS_MAX, Size};
+pub use crate::config::units::Size;
+pub use content::{Attachment, Calendar, FILE_OCTETS_MAX};
 pub use selection::{Seeds, Select};
 pub use tokens::{Tracking, Unsubscribe};
 pub use variants::{Share, Test, VARIANTS_MAX, Variant, Winner};
@@ -132,6 +133,8 @@ pub struct Manifest {
     pub limits: CampaignLimits,
     #[serde(default)]
     pub retry: Retry,
+    #[serde(default)]
+    pub check: Check,
     /// Where the message's files are: the campaign's folder, or a run's copy of them. Set when it is opened.
     #[serde(skip)]
     pub folder: PathBuf,
@@ -183,6 +186,14 @@ pub struct CampaignLimits {
     pub messages: Option<Rate>,
     /// The run stops when more rows than this are rejected.
     pub rejected_max: Option<u64>,
+}
+
+/// What the check before sending does not say of this campaign.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Check {
+    /// Names of checks, like `role-accounts`.
+    pub ignore: Vec<String>,
 }
 
 /// When a deferred recipient is tried again.

@@ -22,6 +22,8 @@ use crate::token::{Keyring, KeyringError, RunToken};
 
 const RUN_FILE: &str = "run.toml";
 const CONTENT: &str = "content";
+/// What was found before the run was made.
+const WARNINGS: &str = "warnings.json";
 
 /// Why a run cannot be made or opened.
 #[derive(Debug, thiserror::Error)]
@@ -298,6 +300,21 @@ impl Run {
     pub fn cancel(&self) -> Result<(), RunError> {
         write_synced(&self.folder.join("cancelled"), Timestamp::now().to_string().as_bytes())?;
         sync_folder(&self.folder)
+    }
+
+    /// Keeps what was found before the run was made, for its report; also for that of a resumption.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn keep_warnings(&self, warnings: &[String]) -> Result<(), RunError> {
+        let text = serde_json::to_vec_pretty(warnings).expect("texts are JSON");
+        write_synced(&self.folder.join(WARNINGS), &text)?;
+        sync_folder(&self.folder)
+    }
+
+    /// What was kept; `None` if nothing was looked for.
+    pub fn kept_warnings(&self) -> Option<Vec<String>> {
+        serde_json::from_slice(&fs::read(self.folder.join(WARNINGS)).ok()?).ok()
     }
 
     /// Marks the run a rehearsal: it must never be sent to the world outside.

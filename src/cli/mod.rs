@@ -4,6 +4,7 @@
 
 mod adjust;
 mod cancel;
+mod check;
 mod classify;
 mod config;
 mod diff;
@@ -57,6 +58,10 @@ pub enum Exit {
     Waiting = 3,
     /// A rehearsal ended otherwise than the world computed before, or a campaign differs from its run.
     Differs = 4,
+    /// A check found warnings and nothing worse.
+    Warnings = 5,
+    /// A check found errors; a run was not made.
+    Errors = 6,
 }
 
 const EXIT_CODES: &str = "\
@@ -65,7 +70,9 @@ Exit codes:
   1  an error; the message says what to do
   2  wrong arguments
   3  stopped with recipients still waiting: `postroad resume` goes on
-  4  a rehearsal ended otherwise than expected; of diff: something has changed";
+  4  a rehearsal ended otherwise than expected; of diff: something has changed
+  5  a check found warnings, no errors
+  6  a check found errors; `run` has sent nothing";
 
 /// Sends a campaign to every recipient of a list, as fast as each receiver allows and no faster.
 #[derive(Parser)]
@@ -110,6 +117,7 @@ enum Command {
     Init(init::Arguments),
     Preview(preview::Arguments),
     Diff(diff::Arguments),
+    Check(check::Arguments),
     Rehearse(rehearse::Arguments),
     Run(run::Arguments),
     Status(status::Arguments),
@@ -140,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Init(command) => init::run(&arguments.common, &command),
         Command::Preview(command) => preview::run(&arguments.common, &command),
         Command::Diff(command) => diff::run(&arguments.common, &command),
+        Command::Check(command) => check::run(&arguments.common, &command),
         Command::Rehearse(command) => rehearse::run(&arguments.common, &command),
         Command::Run(command) => run::run(&arguments.common, &command),
         Command::Status(command) => status::run(&arguments.common, &command),

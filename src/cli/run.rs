@@ -7,12 +7,13 @@ use std::time::SystemTime;
 use anyhow::bail;
 
 use super::progress::Manner;
-use super::{Common, Exit, campaign, drive, look_at_keys, say, time, warn};
+use super::{Common, Exit, campaign, check, drive, look_at_keys, say, time, warn};
 use crate::campaign::audience::Audience;
 use crate::campaign::run::Run;
 use crate::campaign::variants::Assignment;
 use crate::engine::Options;
 use crate::engine::content::{Making, contents};
+use crate::preflight::{Order, Report, Severity};
 use crate::smtp::Reach;
 use crate::token::Key;
 
@@ -25,6 +26,12 @@ pub struct Arguments {
     /// Prepare at once, send from then on: 2026-11-23T09:00:00Z or "2026-11-23 09:00 Europe/Berlin"
     #[arg(long, value_name = "TIME WITH ZONE", value_parser = time::parse)]
     at: Option<SystemTime>,
+    /// Send although the check finds errors; the report will say so
+    #[arg(long)]
+    force: bool,
+    /// Do not check before; the report will say so
+    #[arg(long, conflicts_with = "force")]
+    no_check: bool,
 }
 
 pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
@@ -45,8 +52,20 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     if let Some(at) = arguments.at.filter(|at| *at < SystemTime::now()) {
         bail!("{} is past; leave --at out to send at once", time::local(at));
     }
-    let run = Run::create(&node.state, manifest, arguments.at)?;
     let manner = Manner::choose(common.json);
+    let mut found = vec!["sent without a check (--no-check)".to_owned()];
+    if !arguments.no_check {
+        let (manifest, node) = (manifest.clone(), node.clone());
+        let checked = check::made(Order { manifest, node, date, is_offline: false, ignore: Vec::new() })?;
+        tell(&checked, manner)?;
+        if checked.worst() == Some(Severity::Error) && !arguments.force {
+            warn("nothing was sent; mend the errors, or send all the same with --force");
+            return Ok(Exit::Errors);
+        }
+        found = warnings(&checked);
+    }
+    let run = Run::create(&node.state, manifest, arguments.at)?;
+    run.keep_warnings(&found)?;
     if manner == Manner::Json {
         say(serde_json::json!({ "run": run.id }))?;
     } else {
@@ -57,4 +76,29 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     let report = drive::to_report(node, run, Options::new(Reach::Internet), manner)?;
     drive::concluded(&report, manner, &drive::go_on(&report))
+}
+
+/// Says what the check found, but for the notes.
+fn tell(checked: &Report, manner: Manner) -> anyhow::Result<()> {
+    if manner == Manner::Json {
+        return say(serde_json::json!({ "check": checked }));
+    }
+    for line in checked.lines(Severity::Warning) {
+        warn(format_args!("check: {line}"));
+    }
+    if checked.worst() >= Some(Severity::Warning) {
+        warn(format_args!("check: `postroad check` says what to do about each ({})", checked.campaign));
+    }
+    Ok(())
+}
+
+/// What the run's report is to say of the check: what was forced, then what was worth a warning.
+fn warnings(checked: &Report) -> Vec<String> {
+    let all = checked.lines(Severity::Warning);
+    let (errors, warnings) = all.split_at(checked.count(Severity::Error));
+    let forced = (!errors.is_empty()).then(|| {
+        let (count, errors) = (errors.len(), errors.join("; "));
+        format!("sent with --force over {count} errors of the check: {errors}")
+    });
+    forced.into_iter().chain(warnings.iter().map(|line| format!("the check found {line}"))).collect()
 }

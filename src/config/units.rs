@@ -23,6 +23,36 @@ pub enum UnitError {
     RateZero(String),
 }
 
+/// Octets as people write them: "500KB", "5MB", "1MiB"; at least 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+/// More is no mail.
+const SIZE_MAX: u64 = 25 << 20;
+const SIZES: [(&str, u64); 5] =
+    [("KiB", 1 << 10), ("MiB", 1 << 20), ("KB", 1_000), ("MB", 1_000_000), ("B", 1)];
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{}B", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let octets = SIZES.iter().find_map(|(unit, octets)| {
+            text.strip_suffix(unit)?.trim().parse::<u64>().ok()?.checked_mul(*octets)
+        });
+        match octets {
+            Some(octets @ 1..=SIZE_MAX) => Ok(Self(octets)),
+            _ => Err(serde::de::Error::custom(format!(
+                "`{text}` is no size up to 25MiB: write it like \"500KB\", \"5MB\" or \"1MiB\""
+            ))),
+        }
+    }
+}
+
 /// So many in a time, at most `burst` of them at once.
 ///
 /// `count` > 0, `per` > 0; `burst` `None` means what whoever enforces the rate finds fitting.

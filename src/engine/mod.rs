@@ -64,7 +64,7 @@ use winner::Contest;
 /// How long what is in flight may take to finish once the run is stopped.
 const DRAIN: Duration = Duration::from_secs(30);
 /// In the folder of suppression: whom no campaign is to mail again, by what a server said.
-const BY_REPLIES: &str = "by_replies.csv";
+pub(crate) const BY_REPLIES: &str = "by_replies.csv";
 /// How often the counts are looked at for the end of the run.
 const END_CHECK: Duration = Duration::from_millis(20);
 
@@ -599,7 +599,7 @@ pub fn resolver(node: &Node) -> Result<Resolver, EngineError> {
         .map_err(|error| EngineError::Settings(error.to_string()))
 }
 
-fn connectors(node: &Node) -> Result<TlsConnectors, EngineError> {
+pub(crate) fn connectors(node: &Node) -> Result<TlsConnectors, EngineError> {
     let authorities = match &node.tls_ca_file {
         Some(file) => Some(std::fs::read(file).map_err(|error| EngineError::Io(file.clone(), error))?),
         None => None,

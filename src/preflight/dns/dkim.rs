@@ -1,6 +1,7 @@
 //! The DKIM record of each key that signs: there, alone, valid, and the other half of the key.
 //!
-//! RFC 6376 §3.6.1, RFC 8301 (key sizes, SHA-256), RFC 8463 (Ed25519).
+//! RFC 6376 §3.6.1, RFC 8301 (SHA-256), RFC 8463 (Ed25519). That there is a key, and that it is long enough, is
+//! for `sender` to see.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,19 +11,8 @@ use super::sending::{PublicKey, Sending};
 use super::tags::{tag, tags};
 use super::{Findings, Severity};
 
-/// Bits of an RSA key that receivers take at least (RFC 8301 §3.2),
-const RSA_BITS_MIN: usize = 1024;
-/// and that signers should have.
-const RSA_BITS_GOOD: usize = 2048;
-
 pub(super) async fn check(sending: &Sending, lookup: &Lookup, findings: &mut Findings) {
-    if sending.keys.is_empty() {
-        let what = "no DKIM key signs the messages, and large receivers refuse bulk mail without";
-        let advice = "make a key, name it in [[dkim]] of the manifest and publish its record";
-        findings.add(Severity::Error, "dkim-none", what, advice);
-    }
     for key in &sending.keys {
-        check_size(key, findings);
         let records = match lookup.txt(&key.name).await {
             Answer::Unanswered => continue,
             Answer::Nothing { .. } => Vec::new(),
@@ -46,14 +36,6 @@ pub(super) async fn check(sending: &Sending, lookup: &Lookup, findings: &mut Fin
             }
         }
     }
-}
-
-fn check_size(key: &PublicKey, findings: &mut Findings) {
-    let Some(bits) = key.rsa_bits.filter(|bits| *bits < RSA_BITS_GOOD) else { return };
-    let severity = if bits < RSA_BITS_MIN { Severity::Error } else { Severity::Warning };
-    let what = format!("the DKIM key of {} has only {bits} bits", key.name);
-    let advice = "make one of 2048 bits under a new selector";
-    findings.add(severity, "dkim-weak", what, advice);
 }
 
 fn check_record(key: &PublicKey, record: &str, findings: &mut Findings) {

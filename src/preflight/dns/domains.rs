@@ -66,6 +66,19 @@ pub struct Share {
     pub recipients: u64,
 }
 
+impl Survey {
+    /// Recipients by provider, the most first.
+    pub fn shares(&self) -> Vec<super::super::Share> {
+        let shares = self.providers.iter();
+        shares
+            .map(|share| super::super::Share {
+                provider: share.provider.clone(),
+                recipients: share.recipients,
+            })
+            .collect()
+    }
+}
+
 impl std::fmt::Display for Survey {
     /// A line a provider: its name, recipients, their share of all, domains.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

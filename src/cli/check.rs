@@ -1,0 +1,66 @@
+//! `postroad check`: what is wrong with a campaign, before anything is sent.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::{Common, Exit, say};
+use crate::campaign::manifest::{Manifest, ManifestError};
+use crate::preflight::{self, Order, PreflightError, Report, Severity};
+
+/// Check a campaign before it is sent: manifest, every row's message, links, list, sender
+///
+/// Makes the message of every row and holds it to what receivers demand, looks the whole list over, and tells
+/// the worst first, each with what to do. `run` does the same by itself and does not start over errors.
+/// Ends with 0 if nothing is worse than a note, 5 if there are warnings, 6 if there are errors.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// The campaign's folder
+    #[arg(value_name = "CAMPAIGN")]
+    campaign: PathBuf,
+    /// Ask nothing of the network
+    #[arg(long)]
+    offline: bool,
+    /// Leave out what this check finds; its name stands in brackets. May be given again
+    #[arg(long, value_name = "CHECK")]
+    ignore: Vec<String>,
+}
+
+pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
+    let Arguments { campaign, offline, ignore } = arguments;
+    let node = common.node()?;
+    let report = match Manifest::open(campaign) {
+        Ok(mut manifest) => {
+            manifest.adopt_keys(&node.dkim)?;
+            let ignore = ignore.clone();
+            made(Order { manifest, node, date: SystemTime::now(), is_offline: *offline, ignore })?
+        }
+        Err(error @ ManifestError::Read { .. }) => return Err(error.into()),
+        Err(error) => {
+            let name = campaign.file_name().map(|name| name.to_string_lossy().into_owned());
+            preflight::unreadable(name.unwrap_or_default(), &error, ignore)
+        }
+    };
+    if common.json {
+        say(serde_json::json!({ "check": report }))?;
+    } else {
+        say(report.text().trim_end_matches('\n'))?;
+    }
+    Ok(exit(&report))
+}
+
+/// Checks with a runtime of its own, for there is none yet.
+pub(super) fn made(order: Order) -> anyhow::Result<Report> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report: Result<Report, PreflightError> = runtime.block_on(preflight::check(order));
+    // A look-up that hangs must not keep the program.
+    runtime.shutdown_background();
+    Ok(report?)
+}
+
+fn exit(report: &Report) -> Exit {
+    match report.worst() {
+        None | Some(Severity::Note) => Exit::Done,
+        Some(Severity::Warning) => Exit::Warnings,
+        Some(Severity::Error) => Exit::Errors,
+    }
+}
