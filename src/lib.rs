@@ -37,7 +37,7 @@
 //!
 //! Work: [`message`], [`smtp`], [`egress`], [`scheduler`], [`feedback`], [`policy`], [`journal`], wired by
 //! [`engine`], asked and told while they run through [`control`], and shown to a person by [`cli`].
-//! [`convert`] makes other mailers' settings into ours. Beside them [`world`], a simulated internet that
+//! [`convert`] makes other mailers' settings into ours; [`plan`] says how long a campaign will take. Beside them [`world`], a simulated internet that
 //! knows none of them.
 //!
 //! # What always holds
@@ -68,6 +68,7 @@ pub mod mapped;
 pub mod message;
 pub mod metrics;
 pub mod outcome;
+pub mod plan;
 pub mod policy;
 pub mod preflight;
 pub mod pull;

@@ -2,6 +2,9 @@
 //!
 //! Plain values. Who counts is the engine and the journal; who draws is `cli`.
 
+use std::time::Duration;
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Where the rows of the lists have ended up so far.
@@ -235,6 +238,16 @@ pub struct Report {
     pub warnings: Vec<String>,
     pub messages_per_second: f64,
     pub journal: JournalLine,
+}
+
+impl Report {
+    /// From the start, when the first message may go, to the end, when the last recipient is settled.
+    pub fn duration(&self) -> Duration {
+        let at = |text: &str| text.parse::<Timestamp>().ok();
+        let span =
+            at(&self.started).zip(at(&self.ended)).map(|(started, ended)| ended.duration_since(started));
+        span.and_then(|span| Duration::try_from(span).ok()).unwrap_or_default()
+    }
 }
 
 /// What the journal of one process cost.

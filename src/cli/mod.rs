@@ -13,6 +13,7 @@ mod drive;
 mod expectation;
 mod import;
 mod init;
+mod plan;
 mod preview;
 mod progress;
 mod rehearse;
@@ -115,6 +116,7 @@ impl Common {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Arguments),
+    Plan(plan::Arguments),
     Preview(preview::Arguments),
     Diff(diff::Arguments),
     Check(check::Arguments),
@@ -146,6 +148,7 @@ pub fn main() -> ExitCode {
     log();
     let result = match arguments.command {
         Command::Init(command) => init::run(&arguments.common, &command),
+        Command::Plan(command) => plan::run(&arguments.common, &command),
         Command::Preview(command) => preview::run(&arguments.common, &command),
         Command::Diff(command) => diff::run(&arguments.common, &command),
         Command::Check(command) => check::run(&arguments.common, &command),

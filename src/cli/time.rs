@@ -47,10 +47,25 @@ pub fn parse(text: &str) -> Result<SystemTime, TimeError> {
 
 /// As a person here reads it: local time to the second, with its zone.
 pub fn local(at: SystemTime) -> String {
+    written(at, "%Y-%m-%d %H:%M:%S %Z")
+}
+
+fn written(at: SystemTime, format: &str) -> String {
     match Timestamp::try_from(at) {
-        Ok(at) => at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
+        Ok(at) => at.to_zoned(TimeZone::system()).strftime(format).to_string(),
         Err(_) => "an unknown time".to_owned(),
     }
+}
+
+/// As [`local`], with the day of the week.
+pub fn with_day(at: SystemTime) -> String {
+    written(at, "%a %Y-%m-%d %H:%M:%S %Z")
+}
+
+/// The local time of the day, with the date where that is not the day of `now`.
+pub fn clock(now: SystemTime, at: SystemTime) -> String {
+    let day = |at| written(at, "%F");
+    written(at, if day(now) == day(at) { "%H:%M:%S" } else { "%a %F %H:%M" })
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use crate::shaping::{self, Ceilings, Limits, Shaping};
 use crate::site::{Resolver, Site};
 use crate::smtp::tls::TlsConnectors;
 use crate::smtp::{Reach, Trust};
+pub(crate) use path::SESSION_SPREAD;
 pub use pool::{Pool, Source};
 pub use relay::Relay;
 

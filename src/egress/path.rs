@@ -40,7 +40,7 @@ const MUCH_LESS: usize = 4;
 const PROBE_AGAIN: Duration = Duration::from_secs(1);
 /// Entries waiting for each session beyond the first: below it a connection is not worth its price, which,
 /// look-ups, greeting and farewell included, is that of some ten messages.
-const SESSION_SPREAD: u64 = 64;
+pub(crate) const SESSION_SPREAD: u64 = 64;
 
 /// How much a path takes on at once: all it can use, or where it is paced what it may soon send, so that
 /// the rest stays free for other sources.

@@ -522,7 +522,7 @@ impl Running {
     }
 }
 
-fn open_suppression(
+pub(crate) fn open_suppression(
     node: &Node,
     manifest: &Manifest,
     warnings: &mut Vec<String>,

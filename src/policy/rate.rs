@@ -43,7 +43,7 @@ const REACTION: Duration = Duration::from_secs(70);
 /// A signal within this after a cut says that the cut was not enough.
 const EPISODE: Duration = Duration::from_secs(210);
 /// What is sent at a known ceiling: servers count more exactly than networks deliver.
-const PLATEAU: f64 = 0.97;
+pub const PLATEAU: f64 = 0.97;
 /// The least part that a measured rate may leave of the former one at once.
 const DEEPEST: f64 = 0.1;
 const GROWTH_EVERY: Duration = Duration::from_secs(5 * 60);

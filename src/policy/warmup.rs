@@ -225,6 +225,20 @@ impl Warmup {
         true
     }
 
+    /// Counts so many messages, or as many as there is room for, at a moment that may never come: for plans,
+    /// which no ledger hears of. How many.
+    pub fn spend(&mut self, slot: Slot, messages: u64, now: SystemTime) -> u64 {
+        let hour = self.calendar.hour(now);
+        let Entry { plan: Some(plan), state, .. } = &mut self.entries[slot.0 as usize] else {
+            return messages;
+        };
+        state.roll(plan, hour);
+        let count = state.room(plan).min(messages);
+        state.spent += count;
+        state.sent += count;
+        count
+    }
+
     /// When the last of so many messages could start, if all go through these accounts, nothing else does,
     /// and no day is held.
     pub fn forecast(&self, slots: &[Slot], messages: u64, now: SystemTime) -> SystemTime {

@@ -49,7 +49,7 @@ const SETTLING_MAX: usize = 1024;
 /// Entries of one grant.
 const GRANT: usize = 64;
 /// Entries waiting at a site for each further source that is put to work on it.
-const SOURCE_SPREAD: u64 = 64;
+pub(crate) const SOURCE_SPREAD: u64 = 64;
 /// How often domains with a queue are checked for a route past its time to live.
 const ROUTE_CHECK: Duration = Duration::from_secs(30);
 /// How long an expiry is put off between looks at the clock of the wall.

@@ -8,6 +8,7 @@
 //! RFC 5321 §5.1 (MX, implicit MX), RFC 7505 (null MX), RFC 2308 (negative answers), RFC 8767 (stale
 //! ones). Knows nothing of limits, sessions or recipients.
 
+pub mod bulk;
 mod cache;
 mod grouping;
 mod mx;

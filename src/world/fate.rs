@@ -84,7 +84,7 @@ impl Plan {
     }
 
     /// What all addresses of the domain share, if they do.
-    fn fate_of_domain(&self, domain: &DomainPlan) -> Option<Fate> {
+    pub(crate) fn fate_of_domain(&self, domain: &DomainPlan) -> Option<Fate> {
         if let Some((kind, queries)) = domain.dns_fault
             && let Some(fate) = fate_of_dns(kind)
             && (fate == Fate::Bounced || queries.is_none())

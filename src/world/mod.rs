@@ -2,8 +2,8 @@
 //!
 //! A DNS server on 127.0.0.1 and SMTP servers on 127.20.x.y (one address an MX host, one port for
 //! all), described by a TOML file (`file`), which may list further DNS records. All chance is a hash of
-//! (seed, address, attempt), so what must become of every address is known beforehand ([`fate`]); what
-//! came is counted ([`counts`]). The world runs on a thread and runtime of its own.
+//! (seed, address, attempt), so what must become of every address is known beforehand ([`fate`],
+//! [`outlook`]); what came is counted ([`counts`]). The world runs on a thread and runtime of its own.
 //!
 //! A leaf: knows addresses, and nothing of campaigns, schedules or the engine.
 //!
@@ -27,6 +27,7 @@ mod line;
 mod listen;
 mod maildir;
 pub mod measure;
+pub mod outlook;
 mod phrases;
 mod plan;
 pub mod sample;
@@ -53,6 +54,7 @@ pub use ca::CaError;
 pub use counts::{Counts, Greylisting};
 pub use fate::{Expectation, Fate, FateCounts};
 pub use file::{FileError, NameFault, RecordKind, WorldFile};
+pub use outlook::Outlook;
 pub use plan::PlanError;
 pub use sample::Person;
 pub use shared::CapturedMessage;
