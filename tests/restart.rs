@@ -120,7 +120,7 @@ fn killed_again_and_again(policy: &str, recipients: usize, kills: u64) {
     std::fs::write(campaign.join("suppressed.txt"), "@suppressed.test\n").unwrap();
     let campaign = campaign.to_str().unwrap().to_owned();
     let start = || match stage.only_run() {
-        None => stage.spawn(&["run", &campaign]),
+        None => stage.spawn(&["run", "--no-check", &campaign]),
         Some(run) => stage.spawn(&["resume", &run.id]),
     };
 
@@ -214,7 +214,7 @@ fn a_retry_that_was_in_flight_when_killed_is_not_tried_again_where_it_should_not
         let stage = Stage::new(world, SETTINGS);
         let manifest = format!("in_doubt = \"{policy}\"\n[retry]\nschedule = [\"500ms\"]\njitter = 0\n");
         let campaign = stage.campaign(&list(60, |_| "slow.test".into()), &manifest);
-        let mut program = stage.spawn(&["run", campaign.to_str().unwrap()]);
+        let mut program = stage.spawn(&["run", "--no-check", campaign.to_str().unwrap()]);
         // Its reply is on its way for another 200 ms.
         assert!(program.wait_until("a message arrives", || stage.counts().accepted >= 1));
         assert!(program.kill());
