@@ -249,6 +249,8 @@ fn no_header_that_matters_can_be_added() {
         "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
         "List-Id: <evil.example>",
         "Feedback-ID: 1:2:3:evil",
+        "CFBL-Address: fbl@evil.example; report=arf",
+        "CFBL-Feedback-ID: evil",
         "MIME-Version: 1.0",
         "Content-Type: text/html",
         "Content-Transfer-Encoding: base64",
