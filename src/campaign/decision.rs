@@ -39,6 +39,11 @@ impl Run {
         self.folder.join(FILE)
     }
 
+    /// What a decision is called until it is whole.
+    fn draft_path(&self) -> PathBuf {
+        self.folder.join(format!(".{FILE}.{}", std::process::id()))
+    }
+
     /// The winner, if there is one yet.
     ///
     /// # Errors
@@ -54,6 +59,19 @@ impl Run {
         let decision: Decision = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
         self.variant(&decision.variant).map_err(|error| damaged(error.to_string()))?;
         Ok(Some(decision))
+    }
+
+    /// The same, on the disk for good. Whoever mails by a decision asks for this one: a power cut must not
+    /// undo what recipients have been sent.
+    ///
+    /// # Errors
+    /// As [`Self::decision`], or that the folder cannot be synced.
+    pub fn lasting_decision(&self) -> Result<Option<Decision>, RunError> {
+        let decision = self.decision()?;
+        if decision.is_some() {
+            sync_folder(&self.folder)?;
+        }
+        Ok(decision)
     }
 
     /// The variant of that name.
@@ -79,23 +97,23 @@ impl Run {
         }
         self.variant(&decision.variant)?;
         let file = self.decision_path();
-        let draft = self.folder.join(format!(".{FILE}.{}", std::process::id()));
+        let draft = self.draft_path();
         let text = serde_json::to_vec(&decision).expect("a decision is plain text");
+        // Left by a process of this number that was killed, it is perhaps the decision itself by another
+        // name: written over, it would change what has won.
+        let _ = fs::remove_file(&draft);
         write_synced(&draft, &text)?;
         let linked = fs::hard_link(&draft, &file);
         // Should it stay, it is in nobody's way.
         let _ = fs::remove_file(&draft);
         match linked {
-            Ok(()) => {
-                sync_folder(&self.folder)?;
-                Ok(decision)
-            }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => match self.decision()? {
-                Some(before) if before.variant == decision.variant => Ok(before),
-                Some(before) => Err(RunError::Decided { id: self.id.clone(), variant: before.variant }),
-                None => Err(io_at(&file)(error)),
-            },
-            Err(error) => Err(io_at(&file)(error)),
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(io_at(&file)(error)),
+            _ => {}
+        }
+        match self.lasting_decision()? {
+            Some(holds) if holds.variant == decision.variant => Ok(holds),
+            Some(holds) => Err(RunError::Decided { id: self.id.clone(), variant: holds.variant }),
+            None => Err(io_at(&file)(ErrorKind::NotFound.into())),
         }
     }
 }
@@ -137,6 +155,17 @@ mod tests {
         assert_eq!(again.decision().unwrap(), Some(first));
         let left: Vec<_> = fs::read_dir(&run.folder).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().starts_with('.')), "{left:?}");
+    }
+
+    #[test]
+    fn what_a_killed_process_left_behind_cannot_change_what_has_won() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = run(folder.path(), "[test]\nshare = \"10%\"\n");
+        let first = run.decide(decision("B")).unwrap();
+        // As when killed after the decision was there, before its first name was gone.
+        fs::hard_link(run.decision_path(), run.draft_path()).unwrap();
+        assert!(matches!(run.decide(decision("A")), Err(RunError::Decided { .. })));
+        assert_eq!(run.decision().unwrap(), Some(first));
     }
 
     #[test]
