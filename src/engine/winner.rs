@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(400);
 /// A decision that cannot be read.
 pub fn assignment(run: &Run) -> Result<Option<Arc<Assignment>>, EngineError> {
     let Some(assignment) = Assignment::of(&run.manifest).map(Arc::new) else { return Ok(None) };
-    if let Some(decision) = run.decision()? {
+    if let Some(decision) = run.lasting_decision()? {
         assignment.decide(run.variant(&decision.variant)?);
     }
     Ok(Some(assignment))
@@ -53,6 +53,10 @@ pub(super) struct Contest {
 impl Contest {
     /// Waits for the winner until told to stop, and passes it on.
     pub(super) async fn watch(self, scheduler: Handle, stop: CancellationToken) {
+        if self.assignment.winner().is_some() {
+            // Known from the start: nobody waits.
+            return stop.cancelled().await;
+        }
         let mut complained = false;
         loop {
             let contest = self.clone();
@@ -76,7 +80,7 @@ impl Contest {
 
     /// The decision there is, or the one that can be made now. Blocks.
     fn look(&self) -> Result<Option<Decision>, EngineError> {
-        if let Some(decision) = self.run.decision()? {
+        if let Some(decision) = self.run.lasting_decision()? {
             return Ok(Some(decision));
         }
         match self.decided_now().filter(|_| !self.run.is_cancelled()) {
@@ -114,12 +118,16 @@ impl Contest {
     fn of_rehearsal(&self) -> Decision {
         let (names, counts) = self.contenders();
         let is_manual = self.run.manifest.test.as_ref().is_none_or(|test| test.winner == Winner::Manual);
-        let (by, because) = match is_manual {
-            true => (Winner::Manual, "a rehearsal waits for nobody and takes the first".to_owned()),
-            false => (Winner::Delivered, shares(&names, &counts, Winner::Delivered)),
+        let by = if is_manual { Winner::Manual } else { Winner::Delivered };
+        let best = decide(&counts, by, 0);
+        let because = match best {
+            None if is_manual => "a rehearsal waits for nobody and takes the first".to_owned(),
+            None => {
+                format!("none can be told ({}), and a rehearsal takes the first", shares(&names, &counts, by))
+            }
+            Some(_) => shares(&names, &counts, by),
         };
-        let best = decide(&counts, by, 0).unwrap_or(0);
-        let variant = names.get(best).copied().unwrap_or_default().to_owned();
+        let variant = names.get(best.unwrap_or(0)).copied().unwrap_or_default().to_owned();
         Decision { variant, at: Timestamp::now(), by, because }
     }
 
