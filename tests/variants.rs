@@ -501,6 +501,23 @@ async fn whoever_waits_for_a_winner_who_never_comes_expires_with_the_run() {
     let report = stage.send(&list(200, domain), &manifest).await;
     assert_eq!((report.totals.delivered, report.totals.expired), (half, 200 - half));
     assert_eq!(report.variants.unwrap().none.expired, 200 - half);
+    // Nobody is left for a winner to be sent to.
+    let run = stage.only_run().unwrap();
+    let output = stage.call(&["winner", &run.id, "A"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && told.contains("nobody waits for a winner"), "{told}");
+    assert_eq!(run.decision().unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_all_are_in_the_slice_nobody_waits_for_a_winner() {
+    let (stage, _mail) = stage(WORLD);
+    let run = stage.run(&stage.campaign(&list(20, domain), &format!("{TWO}[test]\nshare = \"100%\"\n")));
+    let output = stage.call(&["status", &run.id]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(told.contains("stopped") && !told.contains("winner"), "{told}");
+    let report = stage.send_all(run).await;
+    assert_eq!((report.totals.delivered, report.variants.unwrap().none.recipients), (20, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,6 +70,12 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     Ok(if status.state == "stopped" { Exit::Waiting } else { Exit::Done })
 }
 
+/// Whether every row of a run's lists has been read, and nobody of them waits any more.
+pub(super) fn is_settled(run: &Run) -> anyhow::Result<bool> {
+    let status = status(run)?;
+    Ok(status.import_done && status.totals.waiting == 0)
+}
+
 fn status(run: &Run) -> anyhow::Result<Status> {
     let is_running = run.is_locked();
     // The journal first: whatever it speaks of is then in the spool.

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use jiff::Timestamp;
 
-use super::{Common, Exit, named_run, say, summary};
+use super::{Common, Exit, named_run, say, status, summary};
 use crate::address::AddressRef;
 use crate::campaign::decision::Decision;
 use crate::campaign::manifest::Winner;
@@ -38,6 +38,9 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
 fn take(common: &Common, run: &Run, variant: &str) -> anyhow::Result<Exit> {
     if run.is_cancelled() {
         bail!("{} is cancelled: nobody of it waits for a winner", run.id);
+    }
+    if run.decision()?.is_none() && status::is_settled(run)? {
+        bail!("everyone of {} is settled: nobody waits for a winner", run.id);
     }
     let because = "a person said so".to_owned();
     let asked = Decision { variant: variant.to_owned(), at: Timestamp::now(), by: Winner::Manual, because };
@@ -81,7 +84,9 @@ fn results(run: &Run) -> anyhow::Result<Option<VariantResults>> {
 
 /// What has to happen for a winner; `None` where there is one, or nobody waits for one.
 pub(super) fn undecided(run: &Run) -> anyhow::Result<Option<String>> {
-    let is_open = run.manifest.test.is_some() && !run.is_cancelled() && run.decision()?.is_none();
+    // Where all are in the slice, nobody is outside it.
+    let has_rest = run.manifest.test.as_ref().is_some_and(|test| test.share.of_one() < 1.0);
+    let is_open = has_rest && !run.is_cancelled() && run.decision()?.is_none();
     Ok(is_open.then(|| winner::next(run, run.start_at.unwrap_or(run.created))))
 }
 
