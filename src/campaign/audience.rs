@@ -106,9 +106,9 @@ impl Audience {
         self.lists.columns()
     }
 
-    /// To the next row, which [`Lists::step`] then has: a seed where one is due, and the seeds left over after the last list. `recipients` and
-    /// `seeds` are the rows accepted so far, apart: all that the turn goes by, so that a resumed import takes
-    /// them in the same order.
+    /// To the next row, which [`Lists::step`] then has: a seed where one is due, and the seeds left over after
+    /// the last list. `recipients` and `seeds` are the rows accepted so far, apart: all that the turn goes by,
+    /// so that a resumed import takes them in the same order.
     ///
     /// # Errors
     /// A list cannot be read further.

@@ -7,8 +7,8 @@
 //! One thread each, and never more than two segments in memory, one being filled while one is sealed;
 //! whoever takes the sealed segments slowly slows all of it down to the file cursor. Segments stand for
 //! contiguous ranges of rows and record which rows of which list they are and how long `rejected.csv` and
-//! the lists were at their end, so that a stopped import goes on from the last sealed segment. Knows nothing of what is done with
-//! recipients.
+//! the lists were at their end, so that a stopped import goes on from the last sealed segment. Knows nothing
+//! of what is done with recipients.
 
 use std::collections::HashSet;
 use std::fs::File;
