@@ -98,6 +98,20 @@ fn the_page_holds_what_each_row_would_get() {
 }
 
 #[test]
+fn whom_the_machine_suppresses_is_told_as_a_run_would_know() {
+    let folder = campaign();
+    let store = folder.path().join("state/suppression");
+    std::fs::create_dir_all(&store).unwrap();
+    std::fs::write(store.join("list.txt"), "b@one.test\n").unwrap();
+    std::fs::write(store.join("by_replies.csv"), "a@one.test,no-mailbox,r-1,2026-11-22T00:00:00Z\n").unwrap();
+    let (_, _, data) = page(folder.path(), &[]);
+    let rows = data["rows"].as_array().unwrap();
+    let suppressed = |row: &Value| row["warnings"].to_string().contains("suppressed");
+    let told: Vec<bool> = rows.iter().map(suppressed).collect();
+    assert_eq!(told, [true, true, false, true, false, false]);
+}
+
+#[test]
 fn a_hostile_value_stays_a_value() {
     let folder = campaign();
     let (_, html, data) = page(folder.path(), &["--row", "3", "--rows", "1"]);

@@ -18,7 +18,7 @@ use anyhow::Context as _;
 
 use super::{Common, Exit, campaign, say, warn};
 use crate::campaign::manifest::Manifest;
-use crate::engine::signers;
+use crate::engine::{signers, suppression_files};
 use crate::token::Keyring;
 use sample::{Sample, Source};
 use shown::Shown;
@@ -70,7 +70,8 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
         }
         key.is_present()
     });
-    let source = Source { manifest: &manifest, key: &key, variant };
+    let suppression = suppression_files(&node, &manifest);
+    let source = Source { manifest: &manifest, key: &key, suppression: &suppression, variant };
     match &arguments.html {
         Some(file) => write_page(common, arguments, &source, file)?,
         None => sample::each(&source, arguments.row, 1, |sample| one(common, arguments, sample))?,

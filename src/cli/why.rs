@@ -19,6 +19,7 @@ use crate::control::history::{self, Attempted, DomainHistory, Found, Listed, Rej
 use crate::control::protocol::{
     CampaignReport, DomainReport, PathName, PathReports, Reply, Request, RouteReport,
 };
+use crate::engine::suppression_files;
 use crate::metrics::RowOrigin;
 use crate::outcome::{Disposition, InDoubtPolicy, SiteId};
 use crate::policy::{Binding, Cause, PathReport};
@@ -303,9 +304,7 @@ fn left_out(run: &Run, address: &AddressRef<'_>) -> Option<String> {
 
 /// The list that names an address, or its domain.
 fn suppressed_by(node: &Node, run: &Run, address: &AddressRef<'_>) -> Option<String> {
-    let store = node.state.join("suppression");
-    let own = ["list.txt", "by_replies.csv"].map(|name| store.join(name));
-    let named = run.manifest.suppression.iter().cloned().chain(own).find(|file| {
+    let named = suppression_files(node, &run.manifest).into_iter().find(|file| {
         let lists = Suppression::load(std::slice::from_ref(file));
         lists.is_ok_and(|lists| lists.entries().covers(address.key(), address.domain()).is_some())
     });

@@ -522,6 +522,12 @@ impl Running {
     }
 }
 
+/// Every file that says whom a run of this campaign would not mail, of those that are there; changes nothing.
+pub(crate) fn suppression_files(node: &Node, manifest: &Manifest) -> Vec<PathBuf> {
+    let own = ["list.txt", BY_REPLIES].map(|name| node.state.join("suppression").join(name));
+    manifest.suppression.iter().cloned().chain(own.into_iter().filter(|file| file.exists())).collect()
+}
+
 pub(crate) fn open_suppression(
     node: &Node,
     manifest: &Manifest,

@@ -31,7 +31,6 @@ mod tally;
 mod url;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -180,7 +179,7 @@ fn local(order: Order) -> Result<(Subject, Findings), PreflightError> {
     let Order { manifest, node, date, is_offline, .. } = order;
     let mut findings = Findings::default();
     sender::check(&manifest, &node, &mut findings);
-    let suppression = Suppression::load(&suppression_files(&node, &manifest))?;
+    let suppression = Suppression::load(&engine::suppression_files(&node, &manifest))?;
     sender::suppression(&suppression, &mut findings);
     let draft = read(&manifest, &node, &suppression, &mut findings)?;
     let segments: Vec<Arc<Segment>> = draft.iter().flat_map(|draft| draft.spool.iter()).collect();
@@ -285,10 +284,4 @@ fn templates(manifest: &Manifest) -> Vec<String> {
     let files = manifest.content_files().unwrap_or_default();
     let texts = files.iter().filter_map(|file| std::fs::read_to_string(manifest.folder.join(file)).ok());
     texts.chain([manifest.subject.clone()]).chain(manifest.to_name.clone()).collect()
-}
-
-/// What a run would suppress by: the manifest's files, and the node's that are there.
-fn suppression_files(node: &Node, manifest: &Manifest) -> Vec<PathBuf> {
-    let own = ["list.txt", crate::engine::BY_REPLIES].map(|name| node.state.join("suppression").join(name));
-    manifest.suppression.iter().cloned().chain(own.into_iter().filter(|file| file.exists())).collect()
 }

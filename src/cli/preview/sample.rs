@@ -1,5 +1,6 @@
 //! Rows of the list and the messages they would get, one by one.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -40,6 +41,8 @@ pub struct Sample {
 pub struct Source<'a> {
     pub manifest: &'a Manifest,
     pub key: &'a Key,
+    /// Files that say who is suppressed.
+    pub suppression: &'a [PathBuf],
     /// Its place in the manifest; `None`: the one that chance gives the address.
     pub variant: Option<usize>,
 }
@@ -54,8 +57,8 @@ pub fn each(
     count: u64,
     mut take: impl FnMut(Sample) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let Source { manifest, key, variant } = *source;
-    let suppression = Suppression::load(&manifest.suppression)?;
+    let Source { manifest, key, suppression, variant } = *source;
+    let suppression = Suppression::load(suppression)?;
     let Audience { mut lists, selection, .. } = Audience::open(manifest)?;
     let columns = lists.columns().names().to_vec();
     let date = SystemTime::now();
