@@ -564,6 +564,8 @@ async fn without_clicks_or_enough_results_the_engine_waits_for_a_person() {
         })
         .await;
         assert_eq!(run.decision().unwrap(), None);
+        let warned = run.manifest.warnings().iter().any(|warning| warning.contains("which nothing reports"));
+        assert_eq!(warned, metric == "clicks");
         run.decide(decision("A")).unwrap();
         let report = tokio::time::timeout(PATIENCE, finished).await.expect("it ends").unwrap().unwrap();
         assert_eq!(report.totals.delivered, count as u64);

@@ -166,6 +166,9 @@ pub fn next(run: &Run, start_at: SystemTime) -> String {
     let Some(test) = &run.manifest.test else { return command };
     match test.after {
         None => command,
+        Some(_) if !test.winner.is_counted() => {
+            format!("by {} none can be told yet (nothing reports them); {command}", test.winner.name())
+        }
         Some(after) if SystemTime::now() < start_at + after => {
             let at = super::written(start_at + after);
             format!("taken by {} at {at}, or {command}", test.winner.name())

@@ -104,6 +104,11 @@ impl Variant {
 }
 
 impl Winner {
+    /// Whether a run counts what it goes by. Of openings and clicks nothing is reported to it yet.
+    pub fn is_counted(self) -> bool {
+        matches!(self, Self::Delivered)
+    }
+
     /// As manifests and reports write it.
     pub fn name(self) -> &'static str {
         match self {
@@ -208,14 +213,22 @@ fn test(manifest: &Manifest) -> Result<(), Mistake> {
     }
 }
 
-/// Variants with a part of their own beside one of all, which then say different things.
+/// A winner that only a person can tell though none is asked; variants with a part of their own beside one of
+/// all, which then say different things.
 pub(super) fn warnings(manifest: &Manifest) -> Vec<String> {
     let both = manifest.text.is_some() && manifest.html.is_some();
     let half = manifest.variants.iter().filter(|variant| variant.text.is_some() != variant.html.is_some());
-    half.filter(|_| both)
-        .map(|variant| {
-            let (own, other) = if variant.text.is_some() { ("text", "html") } else { ("html", "text") };
-            format!("the variant {} has its own {own} beside the {other} of all", variant.name)
-        })
-        .collect()
+    let half = half.filter(|_| both).map(|variant| {
+        let (own, other) = if variant.text.is_some() { ("text", "html") } else { ("html", "text") };
+        format!("the variant {} has its own {own} beside the {other} of all", variant.name)
+    });
+    let by = manifest.test.as_ref().map(|test| test.winner);
+    let untold = by.filter(|by| *by != Winner::Manual && !by.is_counted()).map(|by| {
+        format!(
+            "the winner goes by {}, which nothing reports yet: who is outside the test expires with the run \
+             unless `postroad winner` says which it is",
+            by.name()
+        )
+    });
+    untold.into_iter().chain(half).collect()
 }
