@@ -164,7 +164,7 @@ pub struct Running {
 pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, EngineError> {
     let lock = run.lock()?;
     let manifest = &run.manifest;
-    let mut warnings = manifest.warnings();
+    let mut warnings = run.kept_warnings().unwrap_or_else(|| manifest.warnings());
     let assignment = winner::assignment(&run)?;
     let recovered = recover::recover(&run, &node, assignment.as_ref()).await?;
     warnings.extend(recovered.warnings);
