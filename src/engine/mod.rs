@@ -164,7 +164,11 @@ pub struct Running {
 pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, EngineError> {
     let lock = run.lock()?;
     let manifest = &run.manifest;
-    let mut warnings = run.kept_warnings().unwrap_or_else(|| manifest.warnings());
+    let mut warnings = match run.kept_warnings() {
+        // A check knows nothing of variants.
+        Some(kept) => kept.into_iter().chain(manifest.variant_warnings()).collect(),
+        None => manifest.warnings(),
+    };
     let assignment = winner::assignment(&run)?;
     let recovered = recover::recover(&run, &node, assignment.as_ref()).await?;
     warnings.extend(recovered.warnings);

@@ -121,6 +121,11 @@ impl Winner {
 }
 
 impl Manifest {
+    /// What is worth a warning of the variants and their test, of all [`Self::warnings`].
+    pub fn variant_warnings(&self) -> Vec<String> {
+        warnings(self)
+    }
+
     /// The manifest as it is for those who get `variant`; the address of `from` is the same for all.
     pub fn with_variant(&self, variant: &Variant) -> Self {
         let mut manifest = self.clone();
