@@ -309,7 +309,7 @@ const TRACKED: &str = "<body class=\"{{ name }}\"><p>{{ note }}</p>\
     <a data-no-track href=\"https://shop.sender.test/terms\" title=\"{{ name }}\">terms-link</a>\
     <a href=\"{{ unsubscribe_url }}\">leave-link</a> {{ id }}</body>\n";
 
-fn tracked(key: &Key, columns: &[String]) -> Content {
+fn tracked(html: &str, key: &Key, columns: &[String]) -> Content {
     let domain = Domain::parse("sender.test").unwrap();
     let source = ContentSource {
         subject: "{{ name }} {{ note }}",
@@ -317,7 +317,7 @@ fn tracked(key: &Key, columns: &[String]) -> Content {
         to_name: Some("{{ name }}"),
         reply_to: None,
         text: Some("{{ name }} {{ note }}\n"),
-        html: Some(TRACKED),
+        html: Some(html),
         headers: &BTreeMap::new(),
         unsubscribe_url: None,
         unsubscribe_mailto: Some("leave@sender.test"),
@@ -364,7 +364,7 @@ proptest! {
     fn no_field_changes_a_link_or_a_token(name in hostile(), id in hostile(), note in hostile()) {
         let key = Key::new(1, &[7; 32]);
         let columns = ["name", "id", "note"].map(str::to_owned);
-        let content = tracked(&key, &columns);
+        let content = tracked(TRACKED, &key, &columns);
         let fields = [name.as_str(), &id, &note];
         let message = render(&content, &fields);
         wire_is_safe(&message);
@@ -414,9 +414,43 @@ proptest! {
 }
 
 #[test]
+fn a_link_that_a_message_does_not_show_may_lead_nowhere() {
+    let columns = ["name", "id", "note"].map(str::to_owned);
+    let address = AddressRef::parse("ann@example.test").unwrap();
+    for year in ["{{ note|date('%Y') }}", "{{ (note|date('%Y')) ~ '' }}"] {
+        let html = format!(
+            "<a href='https://shop.sender.test/'>a-link</a>\
+             {{% if id %}}<a href='https://shop.sender.test/{year}'>b-link</a>{{% endif %}}\n"
+        );
+        let content = tracked(&html, &Key::new(1, &[7; 32]), &columns);
+        let render = |fields: &[&str]| {
+            let merge = Merge { recipient: RecipientId::new(1, 0x2a), address: &address, fields };
+            let mut out = Vec::new();
+            let made = content.render(&merge, &mut Scratch::default(), &mut out).map(|()| out);
+            (
+                made.map_err(|error| error.to_string()),
+                content.link(1, &merge).map_err(|error| error.to_string()),
+            )
+        };
+        for note in ["", "soon"] {
+            let (message, target) = render(&["Ann", "", note]);
+            let message = message.unwrap();
+            let html = MessageParser::default().parse(&message).unwrap().body_html(0).unwrap().into_owned();
+            assert_eq!(links(&html).0.len(), 1, "{html}");
+            assert!(target.is_err());
+            let (message, target) = render(&["Ann", "7", note]);
+            assert!(message.unwrap_err().starts_with("template html, line 1: ") && target.is_err());
+        }
+        let (message, target) = render(&["Ann", "7", "2026-12-01"]);
+        assert!(message.is_ok());
+        assert_eq!(target.unwrap().unwrap(), "https://shop.sender.test/2026");
+    }
+}
+
+#[test]
 fn signatures_cover_what_tokens_add() {
     let columns = ["name", "id", "note"].map(str::to_owned);
-    let content = tracked(&Key::new(1, &[7; 32]), &columns);
+    let content = tracked(TRACKED, &Key::new(1, &[7; 32]), &columns);
     let message = render(&content, &["Ann", "7", "x"]);
     let records: Records = signers().iter().map(|signer| (signer.name(), signer.public_record())).collect();
     let hold = |message: &[u8]| -> Vec<bool> {

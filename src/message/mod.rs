@@ -19,6 +19,7 @@ mod flatten;
 mod folder;
 mod headers;
 mod images;
+mod links;
 mod locale;
 mod markup;
 mod mime;
@@ -40,10 +41,11 @@ use calendar::Invite;
 use dkim::{Room, Seals};
 use entity::Entity;
 use fields::{Field, Fields};
+use links::Links;
 use mime::Work;
 use parts::Parts;
 use slots::Values;
-use template::{Template, Templates};
+use template::Templates;
 use tokens::Tokens;
 
 pub use calendar::Calendar;
@@ -96,7 +98,7 @@ pub enum ContentError {
 }
 
 /// Why one recipient's message cannot be made; another's may.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum RenderError {
     #[error("template {template}, line {line}: {reason}")]
@@ -125,7 +127,7 @@ pub struct Content {
     fields: Vec<Field>,
     root: Entity,
     invite: Option<Invite>,
-    links: Vec<Template>,
+    links: Links,
     seals: Seals,
 }
 
@@ -192,10 +194,7 @@ impl Content {
         for field in &self.fields {
             field.write(&self.templates, merge, scratch, out)?;
         }
-        // Who clicks must be led somewhere: what fails is found now.
-        for link in self.links.iter().filter(|link| link.segments.is_none()) {
-            self.templates.text(link, merge, scratch)?;
-        }
+        self.links.check(&self.templates, merge, scratch)?;
         if let Some(invite) = &self.invite {
             invite.write(&self.templates, merge, scratch)?;
         }
@@ -208,11 +207,9 @@ impl Content {
     /// # Errors
     /// As [`Content::render`].
     pub fn link(&self, number: u16, merge: &Merge<'_>) -> Result<Option<String>, RenderError> {
-        let Some(link) = self.links.get(usize::from(number)) else { return Ok(None) };
         let mut scratch = Scratch::default();
         self.templates.fill(merge, &mut scratch.values)?;
-        self.templates.text(link, merge, &mut scratch)?;
-        Ok(Some(tracking::target(&String::from_utf8_lossy(&scratch.text))))
+        self.links.target(number, &self.templates, merge, &mut scratch)
     }
 }
 

@@ -7,9 +7,10 @@ use super::calendar::{self, Calendar, Invite, Organizer};
 use super::entity::{self, Entity, RowFile, is_kind};
 use super::flatten::Flat;
 use super::images::images;
+use super::links::Links;
 use super::mime::{self, Part};
 use super::slots::Form;
-use super::template::{self, Template, Templates};
+use super::template::{self, Templates};
 use super::tracking::{self, Leave, Wanted};
 use super::{Attachment, AttachmentFrom, ContentError, ContentSource, Extras, headers, markup};
 use crate::token::Kind;
@@ -17,8 +18,8 @@ use crate::token::Kind;
 /// The parts, and how they belong together.
 pub(super) struct Parts {
     pub root: Entity,
-    /// Where the links lead that were rewritten, by their number.
-    pub links: Vec<Template>,
+    /// The links that were rewritten.
+    pub links: Links,
 }
 
 /// Compiles the parts.
@@ -46,13 +47,14 @@ pub(super) fn parts(
     if let Some((name, text)) = text {
         alternatives.push(Entity::Text(Part::new("plain", templates.add("text", name, &text, Form::Text)?)));
     }
-    let mut links = Vec::new();
+    let mut links = Links::default();
     if let Some(mut html) = html {
         links = tracked(html_name, &mut html, source, templates)?;
         let images =
             images(&mut html, &extras.images, html_name, &format!(".{token}@{}", source.message_id_domain))?;
-        let part = Part::new("html", templates.add(template::HTML, html_name, &html, Form::Html)?);
-        let mut related = vec![Entity::Text(part)];
+        let html = templates.add(template::HTML, html_name, &html, Form::Html)?;
+        links.shown_by(&html);
+        let mut related = vec![Entity::Text(Part::new("html", html))];
         related.extend(images);
         // The type of what the images belong to (RFC 2387 §3.1).
         alternatives.push(Entity::multi("related; type=\"text/html\"", boundary("r."), related));
@@ -81,9 +83,9 @@ fn tracked(
     html: &mut Flat,
     source: &ContentSource<'_>,
     templates: &mut Templates,
-) -> Result<Vec<Template>, ContentError> {
+) -> Result<Links, ContentError> {
     let Extras { tracking, unsubscribe_base_url, folder, .. } = &source.extras;
-    let mut links = Vec::new();
+    let mut links = Links::default();
     if let Some(tracking) = tracking {
         let click = tracking.clicks.then(|| templates.unused_name("postroad_click_"));
         let open = tracking.opens.then(|| templates.unused_name("postroad_open"));
@@ -94,8 +96,9 @@ fn tracked(
         *html = rewritten;
         for (number, link) in (0..=u16::MAX).zip(&found) {
             let (key, variable) = (format!("{}//link {number}", template::HTML), click.unwrap_or_default());
-            links.push(templates.add(&key, name, link, Form::Html)?);
-            templates.declare(&format!("{variable}{number}"), "", Kind::Click(number));
+            let link = templates.add_link(&key, name, link)?;
+            let token = templates.declare(&format!("{variable}{number}"), "", Kind::Click(number));
+            links.push(link, token.ok_or(ContentError::NoKey)?);
         }
         if let Some(open) = open {
             templates.declare(open, "", Kind::Open);

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use super::filters::Format;
 use super::pieces::Origin;
+use super::template::Segment;
 use super::{Merge, RenderError};
 
 /// Where a value comes from.
@@ -56,6 +57,9 @@ pub(super) struct Slot {
     pub source: Source,
     pub filters: Vec<Filter>,
     pub form: Form,
+    /// Every message has it, so a value that its filter refuses is the end of the message. `false`: only
+    /// links have it, which a message may leave out.
+    pub is_needed: bool,
     /// Where it stands first: a filter may refuse a value.
     pub origin: Origin,
 }
@@ -89,6 +93,8 @@ pub(super) struct Values {
     pub address: String,
     /// Texts with tokens; those that no template asks for are empty.
     pub made: Vec<String>,
+    /// Slots of links alone whose values were refused.
+    refused: Vec<(usize, RenderError)>,
 }
 
 impl Values {
@@ -105,9 +111,25 @@ impl Values {
     /// Fills in every slot for one recipient, whose tokens are there already.
     ///
     /// # Errors
-    /// A value that its filter refuses.
+    /// A value that the filter of a needed slot refuses.
     pub fn fill(&mut self, slots: &[Slot], merge: &Merge<'_>) -> Result<(), RenderError> {
-        self.fill_but(slots, merge, |_, refused| Err(refused))
+        let mut kept = std::mem::take(&mut self.refused);
+        kept.clear();
+        self.fill_but(slots, merge, |slot, refused| {
+            if slots[slot].is_needed {
+                return Err(refused);
+            }
+            kept.push((slot, refused));
+            Ok(())
+        })?;
+        self.refused = kept;
+        Ok(())
+    }
+
+    /// Why one of these segments has no value, if so.
+    pub fn refused(&self, segments: &[Segment]) -> Option<&RenderError> {
+        let (_, error) = self.refused.iter().find(|(slot, _)| segments.contains(&Segment::Slot(*slot)))?;
+        Some(error)
     }
 
     /// The same, where `refused` decides what becomes of a slot whose filter refuses the value.
@@ -117,7 +139,7 @@ impl Values {
         merge: &Merge<'_>,
         mut refused: impl FnMut(usize, RenderError) -> Result<(), RenderError>,
     ) -> Result<(), RenderError> {
-        let Self { bytes, ends, address, made } = self;
+        let Self { bytes, ends, address, made, .. } = self;
         address.clear();
         address.push_str(merge.address.local());
         address.push('@');

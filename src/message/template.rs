@@ -24,7 +24,7 @@ use crate::envelope::RecipientId;
 use crate::token::Kind as TokenKind;
 
 /// One compiled template.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Template {
     /// What errors call it: its file, or what it makes.
     pub name: String,
@@ -117,11 +117,9 @@ impl Templates {
         let Some(tokens) = &mut self.tokens else { return };
         let asked = self.variables.iter().zip(&self.used).filter(|(_, used)| **used);
         let sources = self.slots.iter().map(|slot| slot.source).chain(asked.map(|((_, source), _)| *source));
-        for source in sources.chain(others.iter().map(|&made| Source::Made(made))) {
-            if let Source::Made(made) = source {
-                tokens.need(made);
-            }
-        }
+        let made =
+            sources.filter_map(|source| if let Source::Made(made) = source { Some(made) } else { None });
+        tokens.need(made.chain(others.iter().copied()));
     }
 
     /// Makes the recipient's tokens and fills in every slot.
@@ -170,6 +168,25 @@ impl Templates {
     /// # Errors
     /// Syntax, and with `strict` a variable that is no column, with the line.
     pub fn add(&mut self, key: &str, name: &str, flat: &Flat, form: Form) -> Result<Template, ContentError> {
+        let template = self.compile(key, name, flat, form)?;
+        for segment in template.segments.iter().flatten() {
+            if let Segment::Slot(slot) = segment {
+                self.slots[*slot].is_needed = true;
+            }
+        }
+        Ok(template)
+    }
+
+    /// Compiles a link of the HTML, which not every message shows: a value that it refuses is no mistake
+    /// yet ([`Values::refused`]).
+    ///
+    /// # Errors
+    /// As [`Templates::add`].
+    pub fn add_link(&mut self, key: &str, name: &str, flat: &Flat) -> Result<Template, ContentError> {
+        self.compile(key, name, flat, Form::Html)
+    }
+
+    fn compile(&mut self, key: &str, name: &str, flat: &Flat, form: Form) -> Result<Template, ContentError> {
         let mut pieces = flat.pieces.clone();
         // What ends in a block tag is given its line end when it is known what the block says.
         let ended = match pieces.last() {
@@ -190,7 +207,7 @@ impl Templates {
         if self.fast && flat.unresolved.is_none() {
             let before = self.slots.len();
             template.segments = self.scan(&pieces, form);
-            if template.segments.is_some() && !self.agrees(&template) {
+            if template.segments.is_none() || !self.agrees(&template) {
                 self.slots.truncate(before);
                 template.segments = None;
             }
@@ -334,7 +351,7 @@ impl Templates {
                 Piece::Tag(_) => return None,
             };
             let (source, filters, form) = expression::scan(tag.inside(), form, &names)?;
-            let slot = Slot { source, filters, form, origin: tag.origin.clone() };
+            let slot = Slot { source, filters, form, is_needed: false, origin: tag.origin.clone() };
             let index = self.slots.iter().position(|known| known.is_same(&slot)).unwrap_or_else(|| {
                 self.slots.push(slot);
                 self.slots.len() - 1

@@ -3,6 +3,8 @@
 //! What is the same in all messages (the address a token is put behind) is written once; a token that no
 //! template asks for is not made, and one that two ask for is made once.
 
+use std::collections::HashMap;
+
 use crate::envelope::RecipientId;
 use crate::token::{CHARACTERS, Claim, Key, Kind, RunToken};
 
@@ -35,12 +37,15 @@ impl Tokens {
         self.made.len() - 1
     }
 
-    /// A message needs it.
-    pub fn need(&mut self, place: usize) {
-        self.made[place].is_needed = true;
-        for at in 0..self.made.len() {
-            let kind = self.made[at].kind;
-            self.made[at].same = self.made[..at].iter().position(|made| made.is_needed && made.kind == kind);
+    /// Messages need these, and no others.
+    pub fn need(&mut self, places: impl IntoIterator<Item = usize>) {
+        for place in places {
+            self.made[place].is_needed = true;
+        }
+        let mut first = HashMap::new();
+        for (place, made) in self.made.iter_mut().enumerate().filter(|(_, made)| made.is_needed) {
+            let earliest = *first.entry(made.kind).or_insert(place);
+            made.same = Some(earliest).filter(|earliest| *earliest != place);
         }
     }
 
@@ -131,8 +136,7 @@ mod tests {
         let second = tokens.add("b", Kind::Unsubscribe);
         let third = tokens.add("", Kind::Unsubscribe);
         tokens.add("", Kind::Open);
-        tokens.need(second);
-        tokens.need(third);
+        tokens.need([third, second]);
         let mut texts = vec!["left from before".to_owned()];
         tokens.write(recipient, &mut texts);
         let claim = Claim { kind: Kind::Unsubscribe, run: RunToken::new("k3f9"), recipient };
