@@ -249,12 +249,13 @@ fn is_tracked(whole: &Whole<'_>, range: &Range<usize>, link: &[Piece], wanted: &
     let head = decoded(text.split(whole.mark).next().unwrap_or(text));
     let head = head.trim_start();
     let starts = |start: &str| head.get(..start.len()).is_some_and(|head| head.eq_ignore_ascii_case(start));
+    // A base that is no more than a host is shared with other links.
+    let ours = |base: &str| starts(base) && (has_path(base) || head.len() == base.len());
     let asks =
         |tag: &Tag| words(tag.inside()).any(|word| matches!(word, "unsubscribe_url" | "unsubscribe_token"));
     (starts("http://") || starts("https://"))
         && !link.iter().filter_map(as_tag).any(asks)
-        && !wanted.leave.base_url.is_some_and(starts)
-        && !starts(wanted.base_url)
+        && !wanted.leave.base_url.into_iter().chain([wanted.base_url]).any(ours)
         && !wanted.leave.url.is_some_and(|url| leads_there(link, head, url))
 }
 
@@ -270,10 +271,14 @@ fn leads_there(link: &[Piece], head: &str, url: &str) -> bool {
     };
     let url = pieces::cut("unsubscribe url", url.trim());
     let Some(Piece::Text(fixed)) = url.first() else { return normal(link) == normal(&url) };
-    let path =
-        fixed.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
     normal(link) == normal(&url)
-        || (!path.is_empty() && head.get(..fixed.len()).is_some_and(|head| head.eq_ignore_ascii_case(fixed)))
+        || (has_path(fixed) && head.get(..fixed.len()).is_some_and(|head| head.eq_ignore_ascii_case(fixed)))
+}
+
+/// Whether more follows than scheme and host.
+fn has_path(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split_once('/').is_some_and(|(_, path)| !path.is_empty()) || rest.contains('?')
 }
 
 /// Copies a template but for what is replaced.
@@ -400,6 +405,10 @@ mod tests {
             let html = format!("<a href=\"{link}\">");
             assert_eq!(stays(&html, Leave { base_url: Some("https://o.test/u/"), url: None }), html);
         }
+        let host = Leave { base_url: Some("https://o.test/"), url: None };
+        let (_, links) =
+            rewritten("<a href='https://o.test/{{ id }}'><a href='https://o.test/shop'>", host).unwrap();
+        assert_eq!(links, ["https://o.test/shop"]);
         for (marked, plain) in [
             ("<a data-no-track href='https://x.test'>", "<a href='https://x.test'>"),
             ("<a href='https://x.test' DATA-NO-TRACK=\"1\" id=a>", "<a href='https://x.test' id=a>"),
