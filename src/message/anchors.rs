@@ -80,40 +80,64 @@ pub(super) struct Anchor {
 
 /// All links of an HTML text, and where its last `</body` stands.
 pub(super) fn scan(whole: &Whole<'_>) -> (Vec<Anchor>, Option<usize>) {
-    let Whole { text, mark, .. } = whole;
     let mut anchors = Vec::new();
     let mut body_end = None;
+    elements(&whole.text, whole.mark, |element| match (element.is_end, element.name.as_str()) {
+        (false, "a") => anchors.push(element.anchor),
+        (true, "body") => body_end = Some(element.start),
+        _ => {}
+    });
+    (anchors, body_end)
+}
+
+/// Elements with a link and a `data-no-track`, of those that `wanted` names.
+pub(super) fn marked(text: &str, wanted: impl Fn(&str) -> bool) -> Vec<Anchor> {
+    let mut marked = Vec::new();
+    elements(text, '\0', |Element { is_end, name, anchor, .. }| {
+        if !is_end && wanted(&name) && !anchor.links.is_empty() && !anchor.marks.is_empty() {
+            marked.push(anchor);
+        }
+    });
+    marked
+}
+
+/// A start or end tag.
+struct Element {
+    /// In lower case.
+    name: String,
+    is_end: bool,
+    start: usize,
+    anchor: Anchor,
+}
+
+/// Shows `each` the elements of `text`, in which `mark` stands for template tags.
+fn elements(text: &str, mark: char, mut each: impl FnMut(Element)) {
     let mut at = 0;
     while let Some(found) = text[at..].find('<') {
-        let open = at + found;
-        let rest = &text[open + 1..];
+        let start = at + found;
+        let rest = &text[start + 1..];
         if rest.starts_with("!--") {
-            at = rest.find("-->").map_or(text.len(), |end| open + 1 + end + 3);
+            at = rest.find("-->").map_or(text.len(), |end| start + 1 + end + 3);
             continue;
         }
-        let slash = usize::from(rest.starts_with('/'));
+        let is_end = rest.starts_with('/');
+        let slash = usize::from(is_end);
         let name: String = rest[slash..].chars().take_while(|c| is_name(*c)).collect();
         if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
-            at = open + 1;
+            at = start + 1;
             continue;
         }
-        let after = open + 1 + slash + name.len();
+        let after = start + 1 + slash + name.len();
         let name = name.to_ascii_lowercase();
-        if slash == 1 && name == "body" {
-            body_end = Some(open);
-        }
-        let Some((anchor, end)) = attributes(text, after, *mark) else { break };
-        if slash == 0 && name == "a" {
-            anchors.push(anchor);
-        }
+        let close = (!is_end && RAW.contains(&name.as_str())).then(|| format!("</{name}"));
+        let Some((anchor, end)) = attributes(text, after, mark) else { break };
+        each(Element { name, is_end, start, anchor });
         at = end;
-        if slash == 0 && RAW.contains(&name.as_str()) {
-            let close = format!("</{name}");
+        if let Some(close) = close {
             // Lower-casing ASCII moves nothing.
             at = text[at..].to_ascii_lowercase().find(&close).map_or(text.len(), |found| at + found);
         }
     }
-    (anchors, body_end)
 }
 
 fn is_name(c: char) -> bool {

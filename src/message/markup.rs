@@ -1,9 +1,6 @@
 //! What is done to HTML once, before it is compiled: MJML, CSS put into elements, a text made of it.
 //!
-//! Parsers of HTML know no template tags, so tags go through them as stand-ins: comments where elements
-//! may stand, words elsewhere. What comes back must hold every block tag once and in order, or the
-//! template would not say what its author wrote; then it is refused, with the tag's file and line.
-//! Nothing is fetched from a network, and files only from the campaign's folder.
+//! Template tags go through the parsers behind a [`Guard`]. Nothing is fetched from a network, and files only from the campaign's folder.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +11,8 @@ use mrml::prelude::render::RenderOptions;
 use super::ContentError;
 use super::flatten::{self, Flat};
 use super::folder::Folder;
-use super::pieces::{self, Kind, Piece, Tag};
+use super::guard::{Guard, Markup};
+use super::pieces::{Kind, Piece};
 
 /// Columns of a text made from HTML.
 const TEXT_WIDTH: usize = 78;
@@ -51,7 +49,7 @@ pub(super) fn mjml(name: &str, flat: &Flat, folder: Option<&Folder>) -> Result<F
             html[at + 1..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
         return Err(refuse(format!("MJML has no element {element}, or not where it stands")));
     }
-    guard.show(&html, "MJML")
+    guard.show_mjml(&html)
 }
 
 /// The line of an error's `position start..end`.
@@ -169,241 +167,6 @@ fn resolved(flat: &Flat, what: &str) -> Result<(), ContentError> {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Markup {
-    Mjml,
-    Html,
-    Text,
-}
-
-/// Where in HTML a place is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    Between,
-    /// In a start or end tag, outside of values.
-    Element,
-    Value {
-        quote: char,
-        attribute: String,
-    },
-    Comment,
-    /// In an element whose content is no HTML: until its end tag.
-    Raw(String),
-}
-
-/// Takes tags out of a text and puts them back.
-#[derive(Debug)]
-struct Guard {
-    markup: Markup,
-    word: String,
-    tags: Vec<Tag>,
-    /// The tag before says that elements of a table come, between which a parser leaves no words.
-    in_table: bool,
-}
-
-/// Elements whose content is text, whatever it looks like.
-const RAW: [&str; 7] = ["style", "script", "title", "textarea", "mj-style", "mj-title", "mj-preview"];
-/// Tags after which a table goes on.
-const FRAME: [&str; 12] =
-    ["table", "thead", "tbody", "tfoot", "tr", "/thead", "/tbody", "/tfoot", "/tr", "/td", "/th", "/caption"];
-/// Elements that a table's parser moves words out of.
-const TABLE: [&str; 8] = ["table", "thead", "tbody", "tfoot", "tr", "td", "th", "caption"];
-
-impl Guard {
-    fn new(markup: Markup) -> Self {
-        Self { markup, word: "xqtag".to_owned(), tags: Vec::new(), in_table: false }
-    }
-
-    fn hide(&mut self, pieces: &[Piece]) -> Result<String, ContentError> {
-        let clashes = |word: &str| {
-            pieces
-                .iter()
-                .any(|piece| matches!(piece, Piece::Text(text) if text.to_ascii_lowercase().contains(word)))
-        };
-        // An included file keeps the word of the file that includes it; it is told when that stands in it.
-        while self.tags.is_empty() && clashes(&self.word) {
-            self.word.push('q');
-        }
-        let mut out = String::new();
-        let mut place = Place::Between;
-        for piece in pieces {
-            match piece {
-                Piece::Text(text) => self.pass(text, &mut place, &mut out),
-                Piece::Tag(tag) => {
-                    let stand_in = self.stand_in(tag, &place)?;
-                    out.push_str(&stand_in);
-                }
-            }
-        }
-        Ok(out)
-    }
-
-    fn stand_in(&mut self, tag: &Tag, place: &Place) -> Result<String, ContentError> {
-        let said = match place {
-            Place::Between => true,
-            Place::Value { attribute, .. } => attribute == "href" || attribute == "alt",
-            _ => false,
-        };
-        if self.markup == Markup::Text && !said {
-            // A text says nothing of it.
-            return Ok(String::new());
-        }
-        let word = format!("{}{}z", self.word, self.tags.len());
-        self.tags.push(tag.clone());
-        let block = tag.kind == Kind::Block;
-        Ok(match place {
-            Place::Element => {
-                return Err(tag.origin.error(
-                    "here a template tag stands between attributes; put it into an attribute's value, or leave \
-                     MJML and `inline_css` aside",
-                ));
-            }
-            Place::Raw(element) if block && element == "style" && self.markup == Markup::Html => {
-                return Err(tag
-                    .origin
-                    .error("a block tag cannot stand in a <style> whose rules are inlined"));
-            }
-            Place::Between
-                if (block && self.markup != Markup::Text)
-                    || (self.in_table && self.markup == Markup::Html) =>
-            {
-                format!("<!--{word}-->")
-            }
-            _ => word,
-        })
-    }
-
-    /// Follows `text` through the places of HTML.
-    fn pass(&mut self, text: &str, place: &mut Place, out: &mut String) {
-        let mut rest = text;
-        while let Some(next) = rest.chars().next() {
-            let step = match place {
-                Place::Between if rest.starts_with("<!--") => {
-                    *place = Place::Comment;
-                    4
-                }
-                Place::Between if next == '<' => {
-                    let name: String = rest[1..]
-                        .chars()
-                        .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '/' | '!' | ':'))
-                        .collect();
-                    if name.is_empty() {
-                        1
-                    } else {
-                        *place = Place::Element;
-                        out.push('<');
-                        out.push_str(self.element(&name));
-                        // What of the content is no HTML is known where the start tag ends.
-                        rest = &rest[1 + name.len()..];
-                        let lower = name.to_ascii_lowercase();
-                        self.in_table = FRAME.contains(&lower.as_str());
-                        if RAW.contains(&lower.as_str()) {
-                            *place = Place::Raw(lower);
-                        }
-                        continue;
-                    }
-                }
-                Place::Between => rest.find('<').unwrap_or(rest.len()),
-                Place::Element => {
-                    match next {
-                        '>' => *place = Place::Between,
-                        '"' | '\'' => *place = Place::Value { quote: next, attribute: attribute(out) },
-                        _ => {}
-                    }
-                    next.len_utf8()
-                }
-                Place::Value { quote, .. } => {
-                    let end = rest.find(*quote);
-                    if end.is_some() {
-                        *place = Place::Element;
-                    }
-                    end.map_or(rest.len(), |at| at + 1)
-                }
-                Place::Comment => match rest.find("-->") {
-                    Some(at) => {
-                        *place = Place::Between;
-                        at + 3
-                    }
-                    None => rest.len(),
-                },
-                Place::Raw(element) => {
-                    let end = format!("</{element}");
-                    match rest.to_ascii_lowercase().find(&end) {
-                        Some(at) => {
-                            *place = Place::Element;
-                            at + end.len()
-                        }
-                        None => rest.len(),
-                    }
-                }
-            };
-            out.push_str(&rest[..step]);
-            rest = &rest[step..];
-        }
-    }
-
-    /// An element's name; tables are no tables where a text is made of them.
-    fn element<'a>(&self, name: &'a str) -> &'a str {
-        let (slash, plain) = match name.strip_prefix('/') {
-            Some(plain) => ("/div", plain),
-            None => ("div", name),
-        };
-        let table =
-            self.markup == Markup::Text && TABLE.iter().any(|known| known.eq_ignore_ascii_case(plain));
-        if table { slash } else { name }
-    }
-
-    /// Puts the tags back into what a parser wrote.
-    fn show(&self, text: &str, what: &str) -> Result<Flat, ContentError> {
-        let mut out = Vec::new();
-        let mut blocks = Vec::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(&self.word) {
-            let digits = &rest[at + self.word.len()..];
-            let length = digits.bytes().take_while(u8::is_ascii_digit).count();
-            let index = digits[..length].parse::<usize>().ok().filter(|_| digits[length..].starts_with('z'));
-            let Some((index, tag)) = index.and_then(|index| Some((index, self.tags.get(index)?))) else {
-                pieces::push_text(&mut out, &rest[..at + self.word.len()]);
-                rest = digits;
-                continue;
-            };
-            let (mut before, mut after) = (&rest[..at], &digits[length + 1..]);
-            if let (Some(opened), Some(closed)) = (before.strip_suffix("<!--"), after.strip_prefix("-->")) {
-                (before, after) = (opened, closed);
-            }
-            pieces::push_text(&mut out, before);
-            out.push(Piece::Tag(tag.clone()));
-            if tag.kind == Kind::Block {
-                blocks.push(index);
-            }
-            rest = after;
-        }
-        pieces::push_text(&mut out, rest);
-        let mut expected = (0..self.tags.len()).filter(|&index| self.tags[index].kind == Kind::Block);
-        let mut found = blocks.into_iter();
-        loop {
-            match (expected.next(), found.next()) {
-                (None, None) => return Ok(Flat { pieces: out, unresolved: None }),
-                (Some(one), Some(other)) if one == other => {}
-                (one, other) => {
-                    let tag = &self.tags[one.or(other).unwrap_or_default()];
-                    return Err(tag.origin.error(format!(
-                        "{what} would move or drop the tag {}; put it where an element can stand",
-                        tag.text
-                    )));
-                }
-            }
-        }
-    }
-}
-
-/// The attribute whose value begins after `out`.
-fn attribute(out: &str) -> String {
-    let name = out.trim_end().strip_suffix('=').unwrap_or_default().trim_end();
-    let start = name.rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).map_or(0, |at| at + 1);
-    name[start..].to_ascii_lowercase()
-}
-
 /// Words without marks; a link's address after its words unless they are the same.
 #[derive(Clone)]
 struct Plain {
@@ -491,6 +254,7 @@ impl html2text::render::TextDecorator for Plain {
 mod tests {
     use super::*;
     use crate::message::pieces::Source;
+    use crate::message::tracking::{self, Leave, Wanted};
 
     fn flat(text: &str) -> Flat {
         flatten::flatten(None, "f", text).unwrap()
@@ -538,6 +302,28 @@ mod tests {
             "Hello {{ name }}\n\nOne & two, read more <https://x.test/{{ id }}>.\n\nRight\n\
              {% if gold %}Gold {{ points }}\n{% endif %}Our logo\n- a\n- b\n\nEnd\n"
         );
+    }
+
+    #[test]
+    fn links_of_mjml_that_are_marked_to_stay_keep_their_mark() {
+        let source = "<mjml><mj-body><mj-section><mj-column>\
+            <mj-button data-no-track href=\"https://x.test/a{{ id }}\">Go</mj-button>\
+            <mj-image href='https://x.test/b' data-no-track=\"1\" src=\"https://x.test/i.png\"/>\
+            <mj-text><a data-no-track href=\"https://x.test/c\">c</a></mj-text>\
+            <mj-navbar><mj-navbar-link href=\"https://x.test/d\" DATA-NO-TRACK=\"\">d</mj-navbar-link></mj-navbar>\
+            <mj-social><mj-social-element name=\"web\" data-no-track href=\"https://x.test/e\">e</mj-social-element></mj-social>\
+            <mj-button href=\"https://x.test/f\">Go</mj-button></mj-column></mj-section></mj-body></mjml>";
+        let html = mjml("f", &flat(source), None).unwrap();
+        let html = inline_css("f", &html).unwrap();
+        let wanted =
+            Wanted { base_url: "https://t.test/", click: Some("c"), open: None, leave: Leave::default() };
+        let (tracked, links) = tracking::rewrite("f", &html, &wanted, None).unwrap();
+        assert_eq!(links.iter().map(shown).collect::<Vec<_>>(), ["https://x.test/f"]);
+        let html = shown(&tracked);
+        for link in ["a{{ id }}", "b", "c", "d", "e"] {
+            assert!(html.contains(&format!("href=\"https://x.test/{link}\"")), "{link}\n in \n{html}");
+        }
+        assert!(!html.contains("data-no-track") && !html.contains("stays"), "{html}");
     }
 
     #[test]

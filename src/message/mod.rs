@@ -17,6 +17,7 @@ mod fields;
 mod filters;
 mod flatten;
 mod folder;
+mod guard;
 mod headers;
 mod images;
 mod links;
