@@ -53,6 +53,7 @@
 //! - A list, a template, a reply or a DNS answer can be wrong in any way and costs no other recipient.
 
 pub mod address;
+mod blocking;
 pub mod campaign;
 pub mod classify;
 pub mod cli;

@@ -1,9 +1,11 @@
 //! From an entry to what SMTP carries: the recipient out of the spool, cleared once more, rendered,
-//! signed and addressed. Called by a session at the moment it has room, never before.
+//! signed and addressed. Called by a session at the moment it has room, never before; a file that the row
+//! names is read beside the other sessions' tasks.
 
 use std::sync::Arc;
 
 use crate::address::AddressRef;
+use crate::blocking::beside_other_tasks;
 use crate::campaign::spool::Spool;
 use crate::campaign::variants::Assignment;
 use crate::envelope::{Entry, Verp};
@@ -81,7 +83,8 @@ impl Composer {
         composed.content.clear();
         let content =
             self.contents.of(&cleared.address).ok_or_else(|| unrenderable(&"no variant has won yet"))?;
-        let rendered = content.render(&merge, scratch, &mut composed.content);
+        let mut render = || content.render(&merge, scratch, &mut composed.content);
+        let rendered = if content.reads_files() { beside_other_tasks(render) } else { render() };
         rendered.map_err(|error| unrenderable(&format_args!("row {row}: {error}")))?;
         self.verp.address(id, &cleared.address, &mut composed.envelope);
         Ok(())

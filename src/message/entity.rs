@@ -82,6 +82,15 @@ impl Entity {
         !matches!(self, Self::Multi(_))
     }
 
+    /// Whether each message reads a file.
+    pub fn reads_files(&self) -> bool {
+        match self {
+            Self::RowFile(_) => true,
+            Self::Multi(multi) => multi.children.iter().any(Self::reads_files),
+            Self::Text(_) | Self::Fixed(_) | Self::Invite { .. } => false,
+        }
+    }
+
     /// Writes header, empty line and body; gives where the body starts in `out`.
     ///
     /// # Errors

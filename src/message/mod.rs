@@ -179,6 +179,11 @@ impl Content {
         self.seals.signers()
     }
 
+    /// Whether [`Content::render`] reads a file, for which it blocks.
+    pub fn reads_files(&self) -> bool {
+        self.root.reads_files()
+    }
+
     /// Writes the whole message over `out`: CRLF line ends, not dot-stuffed, DKIM-Signature first.
     ///
     /// # Errors

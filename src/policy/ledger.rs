@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::Tempo;
 use super::store::{self, Store, StoreError};
 use super::warmup::{Account, Full, Slot, Taken, Warmup};
+use crate::blocking::beside_other_tasks;
 use crate::config::Node;
 use crate::config::policy::{CAP_MAX, CAPS_MAX};
 
@@ -138,14 +138,6 @@ impl Ledger {
             Err(_) => warmup.mark_dirty(),
         }
         written
-    }
-}
-
-/// Blocks, and where that would keep other tasks waiting, hands them to another thread first.
-fn beside_other_tasks<T>(block: impl FnOnce() -> T) -> T {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(block),
-        _ => block(),
     }
 }
 
