@@ -60,6 +60,13 @@ fn a_manifest_without_mistakes_opens_with_absolute_paths() {
     assert_eq!(manifest.from_address().to_string(), "joerg@news.sender.test");
 }
 
+#[test]
+fn html_that_only_a_variant_has_can_be_tracked() {
+    let tracked = "[tracking]\nbase_url = \"https://t.test/\"\nclicks = true\n[[variants]]\nname = \"A\"\n\
+        [[variants]]\nname = \"B\"\nhtml = \"message.txt\"\n[limits]\n";
+    open(&GOOD.replace("[limits]\n", tracked)).unwrap();
+}
+
 /// With `._domainkey.sender.test` behind it, one octet too long for a name in the DNS.
 const LONG_SELECTOR: &str = concat!(
     "\"a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.",
@@ -80,6 +87,33 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
     ("message.txt", "gone.txt", "5:8: cannot find", "relative to the folder of campaign.toml"),
     ("message.txt", "../message.txt", "5:8: `../message.txt` leads out", "beside the manifest"),
     ("message.txt", "/etc/passwd", "5:8: `/etc/passwd` leads out", "beside the manifest"),
+    (
+        "[headers]\n",
+        "base_url = \"https://sender.test/u/\"\n[headers]\n",
+        "10:12: `url` and `base_url` both say",
+        "keep base_url",
+    ),
+    ("url = \"https://sender.test/leave/{{ id }}\"\n", "", "7:2: [unsubscribe] does not say", "base_url"),
+    (
+        "url = \"https://sender.test/leave/{{ id }}\"",
+        "base_url = \"https://sender.test\"",
+        "8:12: no token can be put behind `https://sender.test`: ",
+        "like https://",
+    ),
+    (
+        "[list]\n",
+        "[tracking]\nbase_url = \"https://t.test/\"\n[list]\n",
+        "13:2: [tracking] tracks nothing",
+        "clicks = true",
+    ),
+    (
+        "[list]\n",
+        "[tracking]\nbase_url = \"https://t.test/\"\nopens = true\n[list]\n",
+        "13:2: only HTML can be tracked",
+        "give `html`",
+    ),
+    ("subject =", "cfbl_address = \"fbl@x.test\"\nsubject =", "4:16: x.test is neither the domain", "9477"),
+    ("subject =", "feedback_id = \"a:b\"\nsubject =", "4:15: the last part of Feedback-ID", "sender"),
     ("https://", "http://", "8:7: `http://sender.test/leave/{{ id }}` is no https URL", "RFC 8058"),
     ("X-Campaign", "Bcc", "11:7: `Bcc` cannot be a header field here: Postroad makes", "remove it"),
     (

@@ -54,7 +54,7 @@ fn tracking(manifest: &Manifest) -> Result<(), Mistake> {
         let what = "[tracking] tracks nothing";
         return Err(Mistake::new(&["tracking"], what, "add clicks = true or opens = true, or take it out"));
     }
-    if manifest.html.is_none() {
+    if manifest.html.is_none() && manifest.variants.iter().all(|variant| variant.html.is_none()) {
         let what = "only HTML can be tracked, and there is none";
         return Err(Mistake::new(&["tracking"], what, "give `html`, or take [tracking] out"));
     }
