@@ -156,6 +156,10 @@ async fn the_program_says_what_a_token_says() {
     assert_eq!((code, &json["kind"], &json["valid"]), (0, &"unsubscribe".into(), &true.into()));
     assert_eq!((&json["address"], &json["row"]), (&address.as_str().into(), &(number + 1).into()));
 
+    let link = format!("https://sender.test/@us/?t={}", token("Unsubscribe"));
+    let (code, text) = said(&stage.call(&["token", "verify", &link]));
+    assert!(code == 0 && text.contains("valid      unsubscribe"), "{text}");
+
     let upper = message.return_path.to_ascii_uppercase();
     for text in [&upper, &format!("<{}>", message.return_path)] {
         let (code, text) = said(&stage.call(&["token", "verify", text]));

@@ -122,11 +122,11 @@ fn verify(common: &Common, state: &Path, text: &str) -> anyhow::Result<Exit> {
 
 /// Kind (`None`: a return path), run, recipient and key.
 fn read(text: &str, ring: &Keyring) -> Result<(Option<Kind>, RunToken, RecipientId, u8), token::TokenError> {
-    if bounce::looks_like_one(text) || text.contains('@') {
+    let is_link = text.contains("://") && text.len() > CHARACTERS;
+    if bounce::looks_like_one(text) || (text.contains('@') && !is_link) {
         let said = bounce::read(text, ring)?;
         return Ok((None, said.run, said.recipient, said.key_id));
     }
-    let is_link = text.contains("://") && text.len() > CHARACTERS;
     let token = if is_link { text.get(text.len() - CHARACTERS..).unwrap_or(text) } else { text };
     let (claim, key) = token::verify(token, ring)?;
     Ok((Some(claim.kind), claim.run, claim.recipient, key))
@@ -150,28 +150,40 @@ fn find(
         return Ok(None);
     };
     let found = segment.recipient(recipient.index)?;
-    let mut target = None;
-    if let Some(link) = link {
-        let mut manifest = run.manifest.clone();
-        // Nothing is signed here, and the keys may be gone.
-        manifest.dkim.clear();
-        let token = run.token();
-        let making = Making {
-            manifest: &manifest,
-            columns: segment.columns().names(),
-            run_token: token.as_str(),
-            key: ring.of_run(run.token_key)?,
-            date: run.start_at.unwrap_or(run.created),
-        };
-        let contents = contents(&making, winner::assignment(&run)?)?;
-        let fields: Vec<&str> = found.fields().collect();
-        let merge = Merge { recipient, address: &found.address, fields: &fields };
-        // Outside a test that has no winner nobody was sent a link.
-        if let Some(content) = contents.of(&found.address) {
-            target = content.link(link, &merge)?;
-        }
-    }
-    Ok(Some(Found { address: found.address.to_string(), row: found.row, target }))
+    let fields: Vec<&str> = found.fields().collect();
+    let merge = Merge { recipient, address: &found.address, fields: &fields };
+    let target = link.map(|link| target(&run, ring, segment.columns().names(), link, &merge));
+    let target = target.transpose().unwrap_or_else(|error| {
+        warn(format_args!("the run {id} does not say where the link leads: {}", causes(&error)));
+        None
+    });
+    Ok(Some(Found { address: found.address.to_string(), row: found.row, target: target.flatten() }))
+}
+
+/// Where the link leads; `None`: the recipient's message has no such link, or there is none yet.
+fn target(
+    run: &Run,
+    ring: &Keyring,
+    columns: &[String],
+    link: u16,
+    merge: &Merge<'_>,
+) -> anyhow::Result<Option<String>> {
+    let mut manifest = run.manifest.clone();
+    // Nothing is signed or attached here, and the keys and files may be gone.
+    manifest.dkim.clear();
+    manifest.attachments.clear();
+    let token = run.token();
+    let making = Making {
+        manifest: &manifest,
+        columns,
+        run_token: token.as_str(),
+        key: ring.of_run(run.token_key)?,
+        date: run.start_at.unwrap_or(run.created),
+    };
+    let contents = contents(&making, winner::assignment(run)?)?;
+    // Outside a test that has no winner nobody was sent a link.
+    let Some(content) = contents.of(merge.address) else { return Ok(None) };
+    Ok(content.link(link, merge)?)
 }
 
 impl Said {
