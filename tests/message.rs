@@ -414,6 +414,13 @@ proptest! {
 }
 
 #[test]
+fn only_what_a_row_names_is_read_for_each_message() {
+    let columns = ["name", "id", "note"].map(str::to_owned);
+    assert!(full().content.reads_files());
+    assert!(!tracked(TRACKED, &Key::new(1, &[7; 32]), &columns).reads_files());
+}
+
+#[test]
 fn a_link_that_a_message_does_not_show_may_lead_nowhere() {
     let columns = ["name", "id", "note"].map(str::to_owned);
     let address = AddressRef::parse("ann@example.test").unwrap();
