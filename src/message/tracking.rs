@@ -457,6 +457,27 @@ mod tests {
     }
 
     #[test]
+    fn links_of_imported_macros_are_refused() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temporary.path()).unwrap();
+        let flat = flatten::flatten(Some(&folder), "f", "\n{% import 'm' as m %}{{ m.m() }}").unwrap();
+        let wanted =
+            Wanted { base_url: "https://t.test/", click: Some("c"), open: None, leave: Leave::default() };
+        for (text, is_refused) in [
+            ("{% macro m() %}<a href='https://x.test'>x</a>{% endmacro %}", true),
+            ("{% macro m() %}<A\n HREF='https://x.test'>x</A>{% endmacro %}", true),
+            ("{% macro m() %}<abbr title='href'>x</abbr>{% endmacro %}", false),
+        ] {
+            std::fs::write(temporary.path().join("m"), text).unwrap();
+            let rewritten = rewrite("f", &flat, &wanted, Some(&folder)).map_err(|error| error.to_string());
+            assert_eq!(rewritten.is_err(), is_refused, "{text}");
+            assert!(
+                rewritten.err().is_none_or(|error| error.starts_with("template f, line 2: `m` has links"))
+            );
+        }
+    }
+
+    #[test]
     fn a_target_is_what_a_browser_follows() {
         assert_eq!(
             target(" https:&#x2f;&#47;x.test\n/?a=1&amp;b=&quot;&copy=2&#xD800;&\t "),
