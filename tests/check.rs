@@ -130,6 +130,8 @@ impl Campaign {
             _ => 0,
         };
         assert_eq!(output.status.code(), Some(code), "{json}");
+        let drafts = fs::read_dir(self.folder.path().join("state/drafts"));
+        assert_eq!(drafts.map_or(0, Iterator::count), 0, "the draft stays");
         json["check"].clone()
     }
 
@@ -413,6 +415,98 @@ fn a_key_that_others_can_read() {
     Campaign::clean().mode("key.pem", 0o644).has("dkim-key-open", "warning");
 }
 
+/// The key of the clean campaign becomes one of so many bits.
+fn with_rsa_key(bits: usize) -> Campaign {
+    let key = rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, bits).unwrap();
+    let pem = rsa::pkcs8::EncodePrivateKey::to_pkcs8_pem(&key, rsa::pkcs8::LineEnding::LF).unwrap();
+    let campaign = Campaign::clean();
+    fs::write(campaign.file("key.pem"), pem.as_bytes()).unwrap();
+    campaign
+}
+
+#[test]
+fn a_key_that_is_short() {
+    let campaign = with_rsa_key(1_024);
+    campaign.has("dkim-key-short", "warning");
+    assert!(campaign.only()["what"].as_str().unwrap().contains("1024 bits"));
+    assert_eq!(campaign.report(&[])["figures"]["rendered"], 40);
+}
+
+#[test]
+fn a_key_so_short_that_signatures_do_not_count() {
+    for bits in [512, 768] {
+        let campaign = with_rsa_key(bits);
+        campaign.has("dkim-key-short", "error");
+        // The messages are looked at all the same.
+        assert_eq!(campaign.report(&[])["figures"]["rendered"], 40);
+    }
+}
+
+#[test]
+fn a_key_that_does_not_sign_yet() {
+    Campaign::clean()
+        .with("campaign.toml", "selector = \"s2026\"", "selector = \"s2026\"\nsince = \"2999-01-01\"")
+        .has("dkim-to-come", "warning");
+}
+
+#[test]
+fn a_key_that_many_cannot_verify() {
+    let campaign = Campaign::clean();
+    let key = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys/ed25519.pkcs8.pem");
+    fs::copy(key, campaign.file("key.pem")).unwrap();
+    campaign.closed("key.pem").has("dkim-ed25519-only", "warning");
+}
+
+// Variants.
+
+const VARIANTS: &str =
+    "[[variants]]\nname = \"a\"\n[[variants]]\nname = \"b\"\nhtml = \"b.html\"\ntext = \"b.txt\"\n";
+
+#[test]
+fn variants_without_a_mistake() {
+    let campaign = Campaign::clean().plus("campaign.toml", VARIANTS);
+    let campaign = campaign.plus("b.html", HTML).plus("b.txt", TEXT);
+    assert_eq!(campaign.found(&[]), BTreeMap::new());
+    assert_eq!(campaign.report(&[])["figures"]["rendered"], 40);
+}
+
+#[test]
+fn a_mistake_of_one_variant_is_found_for_those_who_get_it() {
+    let campaign = Campaign::clean().plus("campaign.toml", VARIANTS);
+    let campaign = campaign.plus("b.html", HTML).plus("b.txt", &TEXT.replace("Hello", "Hello *|FNAME|*"));
+    campaign.has("placeholder", "error");
+    let count = campaign.only()["count"].as_u64().unwrap();
+    assert!((1..40).contains(&count), "{count}");
+}
+
+#[test]
+fn a_mistake_of_one_variant_is_found_for_all_who_may_get_it_while_none_has_won() {
+    let campaign = Campaign::clean().plus("campaign.toml", VARIANTS);
+    let campaign = campaign.plus("b.html", HTML).plus("b.txt", &TEXT.replace("Hello", "Hello *|FNAME|*"));
+    let campaign = campaign.plus("campaign.toml", "[test]\nshare = \"10%\"\n");
+    campaign.has("placeholder", "error");
+    let (count, rendered) =
+        (campaign.only()["count"].as_u64().unwrap(), campaign.report(&[])["figures"]["rendered"].clone());
+    assert!((30..=40).contains(&count), "{count}");
+    assert!(rendered.as_u64().unwrap() > 40, "{rendered}");
+}
+
+#[test]
+fn a_variable_that_only_one_variant_names_and_no_column_has() {
+    let campaign = Campaign::clean().plus("campaign.toml", VARIANTS);
+    let campaign = campaign.plus("b.html", HTML).plus("b.txt", &TEXT.replace("{{ name }}", "{{ nmae }}"));
+    campaign.has("message", "error");
+    assert!(campaign.only()["what"].as_str().unwrap().contains("variant b"), "{}", campaign.only());
+}
+
+#[test]
+fn a_variant_of_which_only_the_text_is_its_own() {
+    Campaign::clean()
+        .plus("campaign.toml", "[[variants]]\nname = \"a\"\n[[variants]]\nname = \"b\"\ntext = \"b.txt\"\n")
+        .plus("b.txt", TEXT)
+        .has("variant-half", "warning");
+}
+
 // Links.
 
 #[track_caller]
@@ -593,6 +687,7 @@ fn what_is_ignored_is_not_held_against_the_campaign() {
     let campaign = campaign.plus("campaign.toml", "[check]\nignore = [\"role-accounts\"]\n");
     assert_eq!(campaign.found(&[]), BTreeMap::new());
     assert_eq!(campaign.report(&[])["ignored"][0]["check"], "role-accounts");
+    assert_eq!(campaign.found(&["--ignore", "image-alt"]), BTreeMap::new(), "settings name some for all");
     let unknown = campaign.found(&["--ignore", "rolle"]);
     assert_eq!(unknown, BTreeMap::from([("ignore".to_owned(), "note".to_owned())]));
 }

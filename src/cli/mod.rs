@@ -44,7 +44,7 @@ use clap::{Parser, Subcommand};
 use crate::campaign::manifest::Manifest;
 use crate::campaign::run::{Run, RunError};
 use crate::config::Node;
-use crate::engine::signers;
+use crate::engine::{EngineError, signers};
 
 /// How the program ends; [`Exit::Usage`] is given by the argument parser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,11 +232,18 @@ fn campaign(folder: &Path, node: &Node) -> anyhow::Result<Manifest> {
 /// # Errors
 /// As [`signers::of`].
 fn look_at_keys(manifest: &Manifest, node: &Node, date: SystemTime) -> anyhow::Result<()> {
-    let signers = signers::of(manifest, node, date)?;
-    for warning in signers::warnings(&manifest.dkim, &signers, date) {
+    for warning in weak_keys(manifest, node, date)? {
         warn(format_args!("warning: {warning}"));
     }
     Ok(())
+}
+
+/// What is weak about the keys that will sign a run of `date`.
+///
+/// # Errors
+/// As [`signers::of`].
+fn weak_keys(manifest: &Manifest, node: &Node, date: SystemTime) -> Result<Vec<String>, EngineError> {
+    Ok(signers::warnings(&manifest.dkim, &signers::of(manifest, node, date)?, date))
 }
 
 /// The run that was named, or the newest.

@@ -7,10 +7,12 @@ use std::time::SystemTime;
 use anyhow::bail;
 
 use super::progress::Manner;
-use super::{Common, Exit, campaign, check, drive, look_at_keys, say, time, warn};
+use super::{Common, Exit, campaign, check, drive, say, time, warn, weak_keys};
 use crate::campaign::audience::Audience;
+use crate::campaign::manifest::Manifest;
 use crate::campaign::run::Run;
 use crate::campaign::variants::Assignment;
+use crate::config::Node;
 use crate::engine::Options;
 use crate::engine::content::{Making, contents};
 use crate::preflight::{Order, Report, Severity};
@@ -41,7 +43,7 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
         bail!("the manifest wants the pool `{pool}`, which the settings do not have; add [pools.{pool}]");
     }
     let date = arguments.at.unwrap_or_else(SystemTime::now);
-    look_at_keys(&manifest, &node, date)?;
+    let weak = weak_keys(&manifest, &node, date)?;
     // A pipe can be read only once. Of other lists a mistake shows now, and not as a run that never was.
     if manifest.lists_are_files() {
         let audience = Audience::open(&manifest)?;
@@ -53,17 +55,9 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
         bail!("{} is past; leave --at out to send at once", time::local(at));
     }
     let manner = Manner::choose(common.json);
-    let mut found = vec!["sent without a check (--no-check)".to_owned()];
-    if !arguments.no_check {
-        let (manifest, node) = (manifest.clone(), node.clone());
-        let checked = check::made(Order { manifest, node, date, is_offline: false, ignore: Vec::new() })?;
-        tell(&checked, manner)?;
-        if checked.worst() == Some(Severity::Error) && !arguments.force {
-            warn("nothing was sent; mend the errors, or send all the same with --force");
-            return Ok(Exit::Errors);
-        }
-        found = warnings(&checked);
-    }
+    let Some(found) = arguments.looked_over(&manifest, &node, date, weak, manner)? else {
+        return Ok(Exit::Errors);
+    };
     let run = Run::create(&node.state, manifest, arguments.at)?;
     run.keep_warnings(&found)?;
     if manner == Manner::Json {
@@ -76,6 +70,33 @@ pub fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     }
     let report = drive::to_report(node, run, Options::new(Reach::Internet), manner)?;
     drive::concluded(&report, manner, &drive::go_on(&report))
+}
+
+impl Arguments {
+    /// What the report is to say of the check before sending, or instead of one; `None`: not to be sent.
+    /// `weak` is what was seen of the keys.
+    fn looked_over(
+        &self,
+        manifest: &Manifest,
+        node: &Node,
+        date: SystemTime,
+        weak: Vec<String>,
+        manner: Manner,
+    ) -> anyhow::Result<Option<Vec<String>>> {
+        if self.no_check {
+            weak.iter().for_each(|line| warn(format_args!("warning: {line}")));
+            let unchecked = "sent without a check (--no-check)".to_owned();
+            return Ok(Some([vec![unchecked], manifest.warnings(), weak].concat()));
+        }
+        let (manifest, node) = (manifest.clone(), node.clone());
+        let checked = check::made(Order { manifest, node, date, is_offline: false, ignore: Vec::new() })?;
+        tell(&checked, manner)?;
+        if checked.worst() == Some(Severity::Error) && !self.force {
+            warn("nothing was sent; mend the errors, or send all the same with --force");
+            return Ok(None);
+        }
+        Ok(Some(warnings(&checked)))
+    }
 }
 
 /// Says what the check found, but for the notes.

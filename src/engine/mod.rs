@@ -164,11 +164,10 @@ pub struct Running {
 pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, EngineError> {
     let lock = run.lock()?;
     let manifest = &run.manifest;
-    let mut warnings = match run.kept_warnings() {
-        // A check knows nothing of variants.
-        Some(kept) => kept.into_iter().chain(manifest.variant_warnings()).collect(),
-        None => manifest.warnings(),
-    };
+    // What a check found before, or was told instead of one, says this and more.
+    let kept = run.kept_warnings();
+    let is_told = kept.is_some();
+    let mut warnings = kept.unwrap_or_else(|| manifest.warnings());
     let assignment = winner::assignment(&run)?;
     let recovered = recover::recover(&run, &node, assignment.as_ref()).await?;
     warnings.extend(recovered.warnings);
@@ -203,8 +202,10 @@ pub async fn start(node: Node, run: Run, options: Options) -> Result<Running, En
     let (columns, token) = (opened.columns.names(), run.token());
     let making = Making { manifest, columns, run_token: token.as_str(), key, date };
     let contents = content::contents(&making, assignment.clone())?;
-    let signers: Vec<&Signer> = contents.signers().collect();
-    warnings.extend(signers::warnings(&manifest.dkim, &signers, date));
+    if !is_told {
+        let signers: Vec<&Signer> = contents.signers().collect();
+        warnings.extend(signers::warnings(&manifest.dkim, &signers, date));
+    }
     let verp = Verp::new(token, manifest.return_path_domain.clone(), key.clone());
     let composer = Arc::new(Composer::new(spool.clone(), suppression.clone(), contents, verp));
 

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::NAMES;
+
 /// Examples that are kept of what was found many times.
 const EXAMPLES_MAX: usize = 5;
 
@@ -21,7 +23,7 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub severity: Severity,
-    /// Lower-case words with `-`: what the manifest's `[check] ignore` names, and stable.
+    /// Lower-case words with `-`: one of [`NAMES`].
     pub check: &'static str,
     /// What is wrong, in a sentence without a full stop; names its subject.
     pub what: String,
@@ -47,8 +49,7 @@ impl Findings {
         what: impl Into<String>,
         advice: impl Into<String>,
     ) {
-        let (what, advice) = (what.into(), advice.into());
-        self.0.push(Finding { severity, check, what, advice, count: 1, examples: Vec::new() });
+        self.add_many(severity, check, (1, &[]), what, advice);
     }
 
     /// Adds a finding about many things; nothing if `count` is 0. Keeps the first examples.
@@ -60,6 +61,7 @@ impl Findings {
         what: impl Into<String>,
         advice: impl Into<String>,
     ) {
+        debug_assert!(NAMES.contains(&check), "{check} is not listed");
         if count > 0 {
             let examples = examples.iter().take(EXAMPLES_MAX).cloned().collect();
             self.0.push(Finding {

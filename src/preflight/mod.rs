@@ -23,8 +23,11 @@ mod header;
 mod links;
 mod list;
 mod markup;
+mod names;
+mod progress;
 mod report;
 mod rows;
+mod samples;
 mod sender;
 pub mod spam;
 mod tally;
@@ -32,13 +35,14 @@ mod url;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
 
 use crate::address::Domain;
 use crate::campaign::draft::{Draft, DraftError};
-use crate::campaign::manifest::{Manifest, ManifestError};
+use crate::campaign::manifest::{Manifest, ManifestError, Tracking};
 use crate::campaign::segment::{Segment, SegmentError};
 use crate::campaign::variants::Assignment;
 use crate::config::Node;
@@ -46,14 +50,16 @@ use crate::engine::content::{Making, contents};
 use crate::engine::{self, EngineError};
 use crate::message::Signer;
 use crate::message::composer::Contents;
-use crate::site::ResolverError;
 use crate::suppression::{Suppression, SuppressionError};
 use crate::token::Key;
 
 pub use finding::{Finding, Findings, Severity};
 pub use list::{ListDomain, Share, domains_of};
+pub use names::NAMES;
+pub use progress::Progress;
 pub use report::{Figures, Ignored, Report};
 pub use rows::Largest;
+pub use samples::Sample;
 
 /// Stands in Message-IDs where a run's token will.
 const TOKEN: &str = "preflight000";
@@ -70,8 +76,6 @@ pub enum PreflightError {
     Draft(DraftError),
     #[error(transparent)]
     Suppression(#[from] SuppressionError),
-    #[error(transparent)]
-    Resolver(#[from] ResolverError),
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("a check died, which is a bug in it")]
@@ -106,14 +110,8 @@ pub struct Subject {
     /// Hosts of links and pictures in all messages, some thousands at most.
     pub link_domains: BTreeSet<Domain>,
     pub figures: Option<Figures>,
-}
-
-/// A finished message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sample {
-    pub row: u64,
-    pub address: String,
-    pub message: Vec<u8>,
+    /// How bad it is to miss what large providers demand of bulk mail.
+    pub demanded: Severity,
 }
 
 impl Subject {
@@ -128,33 +126,47 @@ impl Subject {
 ///
 /// # Errors
 /// Only what keeps it from checking; what is wrong with the campaign is in the report.
-pub async fn check(order: Order) -> Result<Report, PreflightError> {
+pub async fn check(order: Order, progress: &Arc<Progress>) -> Result<Report, PreflightError> {
     let is_offline = order.is_offline;
     let Manifest { name, check, .. } = &order.manifest;
     let ignore = [&check.ignore[..], &order.node.check.ignore, &order.ignore].concat();
     let name = name.clone();
-    let made = tokio::task::spawn_blocking(move || local(order)).await.map_err(|_| PreflightError::Died)?;
-    let (mut subject, mut findings) = made?;
+    let theirs = Arc::clone(progress);
+    let made = tokio::task::spawn_blocking(move || local(order, &theirs)).await;
+    let (mut subject, mut findings) = made.map_err(|_| PreflightError::Died)??;
     if !is_offline {
-        ask(&mut subject, &mut findings).await?;
+        progress.is_asking.store(true, Relaxed);
+        ask(&mut subject, progress, &mut findings).await?;
     }
     Ok(Report::new(name, findings, &ignore, subject.figures))
 }
 
 /// Everything that asks somebody else.
-async fn ask(subject: &mut Subject, findings: &mut Findings) -> Result<(), PreflightError> {
-    let Subject { manifest, node, signers, samples, .. } = &*subject;
+async fn ask(
+    subject: &mut Subject,
+    progress: &Progress,
+    findings: &mut Findings,
+) -> Result<(), PreflightError> {
+    let Subject { manifest, node, signers, samples, demanded, .. } = &*subject;
     let links = subject.link_domains.iter().cloned().collect();
-    let sending = dns::Sending::new(manifest, node, signers, links);
-    let lookup = dns::Lookup::new(node, &engine::connectors(node)?)?;
-    dns::check(&sending, &lookup, findings).await;
+    let mut sending = dns::Sending::new(manifest, node, signers, links);
+    sending.demanded = *demanded;
+    let lookup = dns::Lookup::new(node, &engine::connectors(node)?);
+    match &lookup {
+        Ok(lookup) => dns::check(&sending, lookup, findings).await,
+        Err(error) => {
+            let what = format!("the DNS cannot be asked, and what depends on it was not checked: {error}");
+            findings.add(Severity::Warning, "dns-unanswered", what, "name name servers in [dns] servers");
+        }
+    }
     let messages: Vec<(u64, Vec<u8>)> =
         samples.iter().map(|sample| (sample.row, sample.message.clone())).collect();
     spam::check(&node.check.spam(), &messages, findings).await;
-    if let Some(draft) = &subject.draft {
+    // Where no name server is heard of at all, that was told, and each domain would say it again.
+    if let Some(draft) = subject.draft.as_ref().filter(|_| lookup.is_ok_and(|lookup| lookup.was_heard())) {
         let bounds = dns::domains::Bounds::new(node);
-        let (resolver, progress) = (engine::resolver(node)?, dns::domains::Progress::default());
-        let survey = dns::domains::survey(&draft.spool, &resolver, bounds, &progress, findings).await;
+        let resolver = engine::resolver(node)?;
+        let survey = dns::domains::survey(&draft.spool, &resolver, bounds, &progress.domains, findings).await;
         if let Some(figures) = &mut subject.figures {
             figures.providers = survey.shares();
         }
@@ -175,10 +187,11 @@ pub fn unreadable(campaign: String, error: &ManifestError, ignore: &[String]) ->
 }
 
 /// Everything that needs nobody else.
-fn local(order: Order) -> Result<(Subject, Findings), PreflightError> {
+fn local(order: Order, progress: &Progress) -> Result<(Subject, Findings), PreflightError> {
     let Order { manifest, node, date, is_offline, .. } = order;
     let mut findings = Findings::default();
     sender::check(&manifest, &node, &mut findings);
+    sender::variants(&manifest, &mut findings);
     let suppression = Suppression::load(&engine::suppression_files(&node, &manifest))?;
     sender::suppression(&suppression, &mut findings);
     let draft = read(&manifest, &node, &suppression, &mut findings)?;
@@ -195,6 +208,7 @@ fn local(order: Order) -> Result<(Subject, Findings), PreflightError> {
         samples: Vec::new(),
         link_domains: BTreeSet::new(),
         figures: None,
+        demanded,
     };
     let Some(draft) = &subject.draft else { return Ok((subject, findings)) };
     list::check(draft, &segments, &mut findings)?;
@@ -211,14 +225,16 @@ fn local(order: Order) -> Result<(Subject, Findings), PreflightError> {
     };
     if let Some((plain, signed)) = both(&subject, draft, &mut findings) {
         let began = Instant::now();
-        let seals = seals_octets(&plain, &signed, draft)?;
-        let facts = rows::Facts::new(&subject.node.check, demanded, seals);
-        let seen = rows::check(&plain, draft, &facts)?;
+        let growth = samples::growth(&plain, &signed, draft)?;
+        let facts = rows::Facts::new(&subject.node.check, demanded, growth);
+        progress.recipients.store(draft.totals.accepted, Relaxed);
+        let seen = rows::check(&plain, draft, &facts, &progress.looked_at)?;
         seen.tally.into_findings(&mut findings);
         list::columns(draft, &seen.empty, &templates(&subject.manifest), &mut findings);
-        subject.samples = rows::samples(&signed, draft, seen.largest.as_ref(), SAMPLES)?;
+        subject.samples = samples::samples(&signed, draft, seen.largest.as_ref(), SAMPLES)?;
         sender::seals(&subject.manifest, &subject.samples, demanded, is_offline, &mut findings);
         subject.link_domains = seen.links.domains;
+        subject.link_domains.extend(subject.manifest.tracking.as_ref().and_then(tracking_domain));
         figures.seconds = began.elapsed().as_secs_f64();
         figures.rendered = seen.rendered;
         figures.unrenderable = seen.unrenderable;
@@ -251,7 +267,8 @@ fn read(
     }
 }
 
-/// The messages compiled without and with their signatures; what keeps them from being compiled is a finding.
+/// The messages compiled without signatures and tracking, so that links are seen as their readers will
+/// follow them, and as they will be sent; what keeps them from being compiled is a finding.
 fn both(subject: &Subject, draft: &Draft, findings: &mut Findings) -> Option<(Contents, Contents)> {
     let columns = draft.columns.names();
     let key = &Key::stand_in();
@@ -261,6 +278,7 @@ fn both(subject: &Subject, draft: &Draft, findings: &mut Findings) -> Option<(Co
     };
     let mut plain = subject.manifest.clone();
     plain.dkim.clear();
+    plain.tracking = None;
     match made(&plain).and_then(|plain| Ok((plain, made(&subject.manifest)?))) {
         Ok(both) => Some(both),
         Err(error) => {
@@ -271,17 +289,18 @@ fn both(subject: &Subject, draft: &Draft, findings: &mut Findings) -> Option<(Co
     }
 }
 
-/// Octets that signatures add to a message: the same for all.
-fn seals_octets(plain: &Contents, signed: &Contents, draft: &Draft) -> Result<u64, SegmentError> {
-    let of = |content| Ok::<_, SegmentError>(rows::samples(content, draft, None, 1)?.pop());
-    let lengths = (of(plain)?, of(signed)?);
-    let (Some(plain), Some(signed)) = lengths else { return Ok(0) };
-    Ok(signed.message.len().saturating_sub(plain.message.len()) as u64)
+/// The host that tracked links lead over.
+fn tracking_domain(tracking: &Tracking) -> Option<Domain> {
+    match url::target(&tracking.base_url) {
+        url::Target::Web(web) => Domain::parse(web.host).ok(),
+        _ => None,
+    }
 }
 
 /// The texts that print variables, and maybe some that do not; what is no text is no template either.
 fn templates(manifest: &Manifest) -> Vec<String> {
     let files = manifest.content_files().unwrap_or_default();
     let texts = files.iter().filter_map(|file| std::fs::read_to_string(manifest.folder.join(file)).ok());
-    texts.chain([manifest.subject.clone()]).chain(manifest.to_name.clone()).collect()
+    let subjects = manifest.variants.iter().filter_map(|variant| variant.subject.clone());
+    texts.chain([manifest.subject.clone()]).chain(subjects).chain(manifest.to_name.clone()).collect()
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::NAMES;
 use super::finding::{Finding, Findings, Severity};
 use super::list::Share;
 use super::rows::Largest;
@@ -51,7 +52,7 @@ pub struct Figures {
 }
 
 impl Report {
-    /// Without what is to be ignored; a name that ignores nothing is worth a note.
+    /// Without what is to be ignored; what is the name of no check is worth a note.
     pub(super) fn new(
         campaign: String,
         findings: Findings,
@@ -70,9 +71,9 @@ impl Report {
             }
         }
         let mut idle = Findings::default();
-        for name in ignored.iter().filter(|name| name.findings == 0) {
-            let what = format!("`{}` is to be ignored and was not found", name.check);
-            idle.add(Severity::Note, "ignore", what, "see that it is the name of a check, or take it out");
+        for name in ignored.iter().filter(|name| !NAMES.contains(&&*name.check)) {
+            let what = format!("`{}` is to be ignored and is the name of no check", name.check);
+            idle.add(Severity::Note, "ignore", what, "`postroad check --help` lists the names");
         }
         findings.extend(idle.sorted());
         ignored.retain(|name| name.findings > 0);

@@ -8,7 +8,7 @@ use std::num::NonZero;
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use crate::campaign::draft::Draft;
@@ -22,7 +22,7 @@ use super::domains::{self, Role};
 use super::finding::Severity;
 use super::links::Links;
 use super::tally::{Flaw, Tally};
-use super::{Sample, body, header};
+use super::{body, header};
 
 /// Recipients that a thread takes at a time.
 const SHARE: u32 = 2_048;
@@ -41,18 +41,24 @@ pub(super) struct Facts {
     pub demanded: Severity,
     pub html_size: u64,
     pub message_size: u64,
-    /// Octets that signatures add.
-    pub seals: u64,
+    pub growth: Growth,
     pub shorteners: Vec<String>,
 }
 
+/// Octets that a message gets when it is sent, besides those that are looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Growth {
+    pub message: u64,
+    pub html: u64,
+}
+
 impl Facts {
-    pub fn new(settings: &Check, demanded: Severity, seals: u64) -> Self {
+    pub fn new(settings: &Check, demanded: Severity, growth: Growth) -> Self {
         Self {
             demanded,
             html_size: settings.html_size.0,
             message_size: settings.message_size.0,
-            seals,
+            growth,
             shorteners: settings.shorteners.clone(),
         }
     }
@@ -60,7 +66,7 @@ impl Facts {
 
 impl Default for Facts {
     fn default() -> Self {
-        Self::new(&Check::default(), Severity::Warning, 0)
+        Self::new(&Check::default(), Severity::Warning, Growth::default())
     }
 }
 
@@ -86,7 +92,7 @@ impl Place<'_> {
 /// The greatest message.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Largest {
-    /// With its signatures.
+    /// As it is sent, with its signatures.
     pub octets: u64,
     pub row: u64,
     pub address: String,
@@ -104,12 +110,17 @@ pub(super) struct Seen {
     pub empty: Vec<u64>,
 }
 
-/// Makes and checks the message of every recipient of the draft, or each it may get where a test decides.
-/// Blocks.
+/// Makes and checks the message of every recipient of the draft, or each it may get where a test decides;
+/// counts them in `looked_at`. Blocks.
 ///
 /// # Errors
 /// A segment that can no longer be read.
-pub(super) fn check(contents: &Contents, draft: &Draft, facts: &Facts) -> Result<Seen, SegmentError> {
+pub(super) fn check(
+    contents: &Contents,
+    draft: &Draft,
+    facts: &Facts,
+    looked_at: &AtomicU64,
+) -> Result<Seen, SegmentError> {
     let shares: Vec<(Arc<Segment>, Range<u32>)> = draft
         .spool
         .iter()
@@ -126,6 +137,7 @@ pub(super) fn check(contents: &Contents, draft: &Draft, facts: &Facts) -> Result
             for index in range.clone() {
                 examiner.row(&segment.recipient(index)?);
             }
+            looked_at.fetch_add(u64::from(range.end - range.start), Ordering::Relaxed);
         }
         Ok(examiner.seen)
     };
@@ -218,12 +230,13 @@ impl<'a> Examiner<'a> {
             body::check_text(&text, &head, &mut seen.links, facts, place, &mut seen.tally);
         }
         if let Some(html) = parts.html() {
-            if html.len() as u64 > facts.html_size {
+            let octets = html.len() as u64 + facts.growth.html;
+            if octets > facts.html_size {
                 let what = format!("the HTML is larger than {} octets", facts.html_size);
                 let advice = "shorten it: Gmail hides what comes after, the unsubscribe link with it";
                 let flaw =
                     Flaw { severity: Severity::Warning, check: "message-clipped", what: &what, advice };
-                seen.tally.add(place.row, flaw, || place.shown(&format!("{} octets", html.len())));
+                seen.tally.add(place.row, flaw, || place.shown(&format!("{octets} octets")));
             }
             body::check_html(&html, &head, &mut seen.links, facts, place, &mut seen.tally);
         }
@@ -232,7 +245,7 @@ impl<'a> Examiner<'a> {
 }
 
 /// What a recipient may get: one content, or any while a winner decides.
-fn possible<'a>(contents: &'a Contents, recipient: &Recipient<'_>) -> &'a [Content] {
+pub(super) fn possible<'a>(contents: &'a Contents, recipient: &Recipient<'_>) -> &'a [Content] {
     contents.of(&recipient.address).map_or_else(|| contents.all(), std::slice::from_ref)
 }
 
@@ -263,7 +276,7 @@ fn unrenderable(error: &RenderError, place: Place<'_>, tally: &mut Tally) {
 }
 
 fn size(message: &[u8], facts: &Facts, place: Place<'_>, seen: &mut Seen) {
-    let octets = message.len() as u64 + facts.seals;
+    let octets = message.len() as u64 + facts.growth.message;
     let known = seen.largest.as_ref().map_or((0, 0), |largest| (largest.octets, largest.row));
     if octets > known.0 || (octets == known.0 && place.row < known.1) {
         seen.largest = Some(Largest { octets, row: place.row, address: place.address.to_string() });
@@ -297,45 +310,4 @@ fn files(names: &[String], place: Place<'_>, tally: &mut Tally) {
         let flaw = Flaw { severity: Severity::Error, check: "attachment-refused", what: &what, advice };
         tally.add(place.row, flaw, || place.shown(name));
     }
-}
-
-/// Signed messages: of the largest row and of some from one end of the list to the other.
-///
-/// # Errors
-/// A segment that can no longer be read.
-pub(super) fn samples(
-    signed: &Contents,
-    draft: &Draft,
-    largest: Option<&Largest>,
-    wanted: u64,
-) -> Result<Vec<Sample>, SegmentError> {
-    let mut rows: Vec<u64> = largest.map(|largest| largest.row).into_iter().collect();
-    let last = draft.totals.rows;
-    rows.extend((0..wanted).map(|at| 1 + at * last / wanted.max(1)));
-    let mut samples: Vec<Sample> = Vec::new();
-    let mut scratch = Scratch::default();
-    for row in rows {
-        let Some(segment) = draft.spool.segment_of_row(row) else { continue };
-        // Rows that were rejected have nobody: the next that has will do.
-        let mut found = None;
-        for near in row..=segment.totals().last_row.min(row.saturating_add(10_000)) {
-            found = segment.recipient_of_row(near)?;
-            if found.is_some() {
-                break;
-            }
-        }
-        let Some(recipient) = found else { continue };
-        if samples.iter().any(|sample| sample.row == recipient.row) {
-            continue;
-        }
-        let fields: Vec<&str> = recipient.fields().collect();
-        let merge = Merge { recipient: recipient.id, address: &recipient.address, fields: &fields };
-        for content in possible(signed, &recipient) {
-            let mut message = Vec::new();
-            if content.render(&merge, &mut scratch, &mut message).is_ok() {
-                samples.push(Sample { row: recipient.row, address: recipient.address.to_string(), message });
-            }
-        }
-    }
-    Ok(samples)
 }

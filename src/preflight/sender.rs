@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use crate::campaign::manifest::Manifest;
+use crate::campaign::manifest::{DkimKey, Manifest};
 use crate::config::Node;
 use crate::engine::{EngineError, signers};
+use crate::message::dkim::Algorithm;
 use crate::message::{DkimError, Signer};
 use crate::suppression::Suppression;
 
@@ -39,6 +40,18 @@ pub(super) fn check(manifest: &Manifest, node: &Node, findings: &mut Findings) {
     if let Some(pool) = manifest.pool.as_ref().filter(|pool| !node.pools.contains_key(*pool)) {
         let what = format!("the manifest wants the pool `{pool}`, which the settings do not have");
         findings.add(Severity::Error, "pool", what, format!("add [pools.{pool}] to them"));
+    }
+}
+
+/// Variants of which one part is their own and the other that of all.
+pub(super) fn variants(manifest: &Manifest, findings: &mut Findings) {
+    for what in manifest.half_variants() {
+        let advice = "give it both: readers see the one or the other, and filters compare them";
+        findings.add(Severity::Warning, "variant-half", what, advice);
+    }
+    if let Some(what) = manifest.unreported_winner() {
+        let advice = "decide it yourself (`winner = \"manual\"`), or by \"delivered\"";
+        findings.add(Severity::Warning, "winner-unreported", what, advice);
     }
 }
 
@@ -87,7 +100,31 @@ pub(super) fn keys(
     }
     // Each of them was read just now.
     let signers = signers::in_force(&usable.dkim, date).unwrap_or_default();
+    lacking(manifest, &signers, date, demanded, findings);
     (usable, signers)
+}
+
+/// Domains that no key signs for yet, and receivers that cannot verify what signs.
+fn lacking(
+    manifest: &Manifest,
+    signers: &[Signer],
+    date: SystemTime,
+    demanded: Severity,
+    findings: &mut Findings,
+) {
+    for key in manifest.dkim.iter().filter(|key| signers::is_to_come(key, date)) {
+        // Of the same domain there may be a key that cannot sign, which was told.
+        let is_known = |other: &DkimKey| other.domain == key.domain && !signers::is_to_come(other, date);
+        let Some(since) = key.since.filter(|_| !manifest.dkim.iter().any(is_known)) else { continue };
+        let what = format!("no key signs for {} yet: `{}` signs from {since} on", key.domain, key.selector);
+        let advice = "let the old key stand beside it until then, or give it an earlier `since`";
+        findings.add(demanded, "dkim-to-come", what, advice);
+    }
+    if !signers.is_empty() && signers.iter().all(|signer| signer.algorithm() == Algorithm::Ed25519) {
+        let advice = "add an RSA key: messages can carry both signatures";
+        let what = "only Ed25519 signs, which many receivers cannot verify yet";
+        findings.add(demanded, "dkim-ed25519-only", what, advice);
+    }
 }
 
 fn short(signer: &Signer, findings: &mut Findings) {

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     fn flaw(what: &str) -> Flaw<'_> {
-        Flaw { severity: Severity::Warning, check: "c", what, advice: "do" }
+        Flaw { severity: Severity::Warning, check: "render", what, advice: "do" }
     }
 
     #[test]

@@ -246,7 +246,8 @@ pub(super) fn warnings(manifest: &Manifest) -> Vec<String> {
     if manifest.unsubscribe.is_none() {
         warnings.push("no [unsubscribe] is given: the large providers require it of bulk mail".to_owned());
     }
-    warnings.extend(variants::warnings(manifest));
+    warnings.extend(manifest.unreported_winner());
+    warnings.extend(manifest.half_variants());
     for file in manifest.dkim.iter().filter_map(|key| key.key_file.as_ref()) {
         if readable_by_others(file) {
             let file = file.display();

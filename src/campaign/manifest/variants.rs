@@ -121,9 +121,27 @@ impl Winner {
 }
 
 impl Manifest {
-    /// What is worth a warning of the variants and their test, of all [`Self::warnings`].
-    pub fn variant_warnings(&self) -> Vec<String> {
-        warnings(self)
+    /// Variants that say one thing in their text and another in their HTML, as far as files tell.
+    pub fn half_variants(&self) -> Vec<String> {
+        let both = self.text.is_some() && self.html.is_some();
+        let half = self.variants.iter().filter(|variant| variant.text.is_some() != variant.html.is_some());
+        let half = half.filter(|_| both).map(|variant| {
+            let (own, other) = if variant.text.is_some() { ("text", "html") } else { ("html", "text") };
+            format!("the variant {} has its own {own} beside the {other} of all", variant.name)
+        });
+        half.collect()
+    }
+
+    /// A winner that goes by what nothing reports.
+    pub fn unreported_winner(&self) -> Option<String> {
+        let by = self.test.as_ref().map(|test| test.winner)?;
+        (by != Winner::Manual && !by.is_counted()).then(|| {
+            format!(
+                "the winner goes by {}, which nothing reports yet: who is outside the test expires with the run \
+                 unless `postroad winner` says which it is",
+                by.name()
+            )
+        })
     }
 
     /// The manifest as it is for those who get `variant`; the address of `from` is the same for all.
@@ -216,24 +234,4 @@ fn test(manifest: &Manifest) -> Result<(), Mistake> {
             Err(Mistake::new(&["test", "winner"], what, "give a time, like after = \"4h\""))
         }
     }
-}
-
-/// A winner that only a person can tell though none is asked; variants with a part of their own beside one of
-/// all, which then say different things.
-pub(super) fn warnings(manifest: &Manifest) -> Vec<String> {
-    let both = manifest.text.is_some() && manifest.html.is_some();
-    let half = manifest.variants.iter().filter(|variant| variant.text.is_some() != variant.html.is_some());
-    let half = half.filter(|_| both).map(|variant| {
-        let (own, other) = if variant.text.is_some() { ("text", "html") } else { ("html", "text") };
-        format!("the variant {} has its own {own} beside the {other} of all", variant.name)
-    });
-    let by = manifest.test.as_ref().map(|test| test.winner);
-    let untold = by.filter(|by| *by != Winner::Manual && !by.is_counted()).map(|by| {
-        format!(
-            "the winner goes by {}, which nothing reports yet: who is outside the test expires with the run \
-             unless `postroad winner` says which it is",
-            by.name()
-        )
-    });
-    untold.into_iter().chain(half).collect()
 }

@@ -108,6 +108,11 @@ impl Lookup {
         self
     }
 
+    /// Whether any server has answered anything so far.
+    pub fn was_heard(&self) -> bool {
+        self.heard.load(Relaxed)
+    }
+
     /// TXT records, the strings of each put together; octets that are not UTF-8 become U+FFFD.
     pub async fn txt(&self, name: &str) -> Answer<String> {
         self.ask(name, RecordType::TXT).await.pick(|data| match &*data {

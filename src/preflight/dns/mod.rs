@@ -34,7 +34,7 @@ pub async fn check(sending: &Sending, lookup: &Lookup, findings: &mut Findings) 
     let [mut spf, mut dkim, mut dmarc, mut mail, mut lists] = std::array::from_fn(|_| Findings::default());
     tokio::join!(
         async {
-            spf::check_return_path(&sending.return_path, &peers, lookup, &mut spf).await;
+            spf::check_return_path(sending, &peers, lookup, &mut spf).await;
             spf::check_ehlo(&peers, lookup, &mut spf).await;
         },
         dkim::check(sending, lookup, &mut dkim),

@@ -94,7 +94,10 @@ fn check_name(source: &Source, findings: &mut Findings) -> Option<Domain> {
 /// Whether the outside can judge the address.
 async fn check_address(peer: &Peer<'_>, lookup: &Lookup, findings: &mut Findings) -> bool {
     let Peer { source, address, .. } = *peer;
-    let names = match lookup.ptr(address).await {
+    // Of loopback addresses resolvers answer by themselves, whatever the DNS says (RFC 6303 §4.2).
+    let answer =
+        if address.is_loopback() { Answer::Nothing { no_name: true } } else { lookup.ptr(address).await };
+    let names = match answer {
         Answer::Records(names) => names,
         Answer::Unanswered => return !is_private(address),
         Answer::Nothing { .. } if is_private(address) => {

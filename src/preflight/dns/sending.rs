@@ -7,6 +7,8 @@ use crate::campaign::manifest::Manifest;
 use crate::config::{self, Node};
 use crate::message::Signer;
 
+use super::Severity;
+
 /// All that the DNS is asked about.
 #[derive(Debug, Clone)]
 pub struct Sending {
@@ -21,6 +23,8 @@ pub struct Sending {
     /// Block lists for addresses, and for domains.
     pub address_lists: Vec<String>,
     pub domain_lists: Vec<String>,
+    /// How bad it is to miss what large providers demand of bulk mail, and of no other.
+    pub demanded: Severity,
 }
 
 /// The public half of a key that signs.
@@ -58,7 +62,7 @@ pub enum Way {
 
 impl Sending {
     /// The sources are those of the pool that the manifest names; none where there is no such pool.
-    /// `links` are the domains of the message's links.
+    /// `links` are the domains of the message's links. All of it is held to what bulk mail is.
     pub fn new(manifest: &Manifest, node: &Node, signers: &[Signer], links: Vec<Domain>) -> Self {
         let pool = node.pools.get(manifest.pool.as_deref().unwrap_or(config::DEFAULT));
         let names = pool.into_iter().flat_map(|weights| weights.keys());
@@ -72,6 +76,7 @@ impl Sending {
             links,
             address_lists: node.check.dnsbl.clone(),
             domain_lists: node.check.domain_dnsbl.clone(),
+            demanded: Severity::Error,
         }
     }
 }

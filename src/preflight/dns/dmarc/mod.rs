@@ -35,7 +35,7 @@ pub(super) async fn check(sending: &Sending, lookup: &Lookup, findings: &mut Fin
     }
     let Some((place, record)) = walked.applied() else {
         if !is_told {
-            missing(from, &walked, findings);
+            missing(sending, &walked, findings);
         }
         return;
     };
@@ -47,7 +47,8 @@ pub(super) async fn check(sending: &Sending, lookup: &Lookup, findings: &mut Fin
     tell_alignment(sending, &walked, record, lookup, findings).await;
 }
 
-fn missing(from: &Domain, walked: &Walk, findings: &mut Findings) {
+fn missing(sending: &Sending, walked: &Walk, findings: &mut Findings) {
+    let from = &sending.from;
     let what = format!(
         "there is no DMARC record for the From domain {from}, and large receivers refuse bulk mail without"
     );
@@ -55,7 +56,7 @@ fn missing(from: &Domain, walked: &Walk, findings: &mut Findings) {
     let advice = format!(
         "publish the TXT record `v=DMARC1; p=none; rua=mailto:dmarc@{from}` at _dmarc.{organisation}"
     );
-    findings.add(Severity::Error, "dmarc-missing", what, advice);
+    findings.add(sending.demanded, "dmarc-missing", what, advice);
 }
 
 async fn tell_record(from: &Domain, place: &str, record: &Record, lookup: &Lookup, findings: &mut Findings) {
@@ -177,7 +178,11 @@ async fn tell_alignment(
                 wanted(record.dkim),
                 wanted(record.spf)
             );
-            findings.add(Severity::Error, "dmarc-unaligned", what, advice);
+            let asked = [record.request, record.below, record.below_missing];
+            let is_enforced = asked.iter().flatten().any(|request| *request != Request::None);
+            // Without a policy only the providers that demand it of bulk mail refuse what fails.
+            let severity = if is_enforced { Severity::Error } else { sending.demanded };
+            findings.add(severity, "dmarc-unaligned", what, advice);
         }
         (false, true) => {
             let what = format!(

@@ -12,6 +12,7 @@ use std::pin::Pin;
 
 use super::lookup::Lookup;
 use super::reverse::Peer;
+use super::sending::Sending;
 use super::{Findings, Severity};
 use crate::address::Domain;
 use evaluate::{Client, LOOKUPS_MAX, Published, Trouble, Verdict, check_host, published};
@@ -22,16 +23,17 @@ const TERMS_FOLLOWED_MAX: u32 = 50;
 /// The local part where there is none (RFC 7208 §4.3); ours differs from message to message.
 const LOCAL: &str = "postmaster";
 
-/// Checks the record of `domain` for each peer.
+/// Checks the record of the return path's domain for each peer.
 pub(super) async fn check_return_path(
-    domain: &Domain,
+    sending: &Sending,
     peers: &[Peer<'_>],
     lookup: &Lookup,
     findings: &mut Findings,
 ) {
+    let domain = &sending.return_path;
     let text = match published(lookup, domain.as_str()).await {
         Published::Unanswered => return,
-        Published::None => return missing(domain, peers, findings),
+        Published::None => return missing(sending, peers, findings),
         Published::Several(count) => {
             let what = format!(
                 "the return path's domain {domain} has {count} SPF records, which counts as a mistake"
@@ -84,12 +86,15 @@ pub(super) async fn check_ehlo(peers: &[Peer<'_>], lookup: &Lookup, findings: &m
     }
 }
 
-fn missing(domain: &Domain, peers: &[Peer<'_>], findings: &mut Findings) {
+fn missing(sending: &Sending, peers: &[Peer<'_>], findings: &mut Findings) {
+    let domain = &sending.return_path;
     let what = format!("the return path's domain {domain} has no SPF record");
     let sources = mechanisms(peers.iter().map(|peer| peer.address));
     let sources = if sources.is_empty() { "ip4:<address of each source>".to_owned() } else { sources };
     let advice = format!("publish the TXT record `v=spf1 {sources} -all` at {domain}");
-    findings.add(Severity::Error, "spf-missing", what, advice);
+    // Of little mail the large providers want SPF or DKIM, of bulk mail both.
+    let severity = if sending.keys.is_empty() { Severity::Error } else { sending.demanded };
+    findings.add(severity, "spf-missing", what, advice);
 }
 
 fn broken(domain: &Domain, why: &str, findings: &mut Findings) {
