@@ -187,6 +187,41 @@ fn of_lists_it_says_what_is_known_and_no_more() {
 }
 
 #[test]
+fn variants_files_and_each_of_several_lists_are_compared() {
+    let (folder, _) = staged();
+    let at = folder.path();
+    let variants = "[[variants]]\nname = \"a\"\n[[variants]]\nname = \"b\"\ntext = \"b.txt\"\n";
+    let lists = "[[list]]\nfile = \"list.csv\"\n[[list]]\nfile = \"more.csv\"\n";
+    let manifest = MANIFEST.replace("[list]\nfile = \"list.csv\"\n", &format!("{lists}{variants}"));
+    write(at, "campaign.toml", &manifest);
+    write(at, "b.txt", "Dear {{ name }}\n");
+    write(at, "more.csv", "email,name\nc@one.test,Cem\n");
+    let before = SystemTime::now() - Duration::from_secs(60);
+    File::open(at.join("more.csv")).unwrap().set_modified(before).unwrap();
+    let run = Run::create(&at.join("state"), Manifest::open(at).unwrap(), None).unwrap();
+    assert_eq!(diff(at, &[&run.id]).status.code(), Some(0));
+
+    write(at, "b.txt", "Dearest {{ name }}\n");
+    write_later(at, "more.csv", "email,name\n");
+    write(at, "campaign.toml", &manifest.replace(lists, &lists.replace("list.csv", "other.csv")));
+    write(at, "other.csv", "email,name\n");
+    let output = diff(at, &[&run.id, "--json"]);
+    assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
+    let difference = as_json(&output);
+    let files = difference["files"].as_array().unwrap();
+    assert_eq!((files.len(), &files[0]["name"]), (1, &json!("b.txt")));
+    let lines = files[0]["lines"].as_str().unwrap();
+    assert!(lines.contains("-Dear {{ name }}\n+Dearest {{ name }}\n"), "{lines}");
+    let outside = &difference["outside"];
+    assert!(outside[0]["path"].as_str().unwrap().ends_with("more.csv"), "{outside}");
+    assert_eq!((&outside[0]["state"], &outside[0]["rows"]), (&json!("written"), &json!(null)));
+    let keys: Vec<&str> =
+        difference["keys"].as_array().unwrap().iter().filter_map(|change| change["key"].as_str()).collect();
+    let is_of = |name: &str| keys.iter().any(|key| key.starts_with("list.") && key.contains(name));
+    assert!(is_of("/list.csv") && is_of("/other.csv") && !is_of("/more.csv"), "{keys:?}");
+}
+
+#[test]
 fn what_cannot_be_compared_is_an_error() {
     let (folder, run) = staged();
     let output = diff(folder.path(), &["summer-1"]);

@@ -21,26 +21,53 @@ pub struct KeyChange {
     pub new: Option<String>,
 }
 
-pub fn changed(old: &Manifest, new: &Manifest) -> Vec<KeyChange> {
-    let (mut old, mut new) = (flat(old), flat(new));
-    let all: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();
-    let changes = all.into_iter().map(|key| {
-        let (old, new) = (old.remove(&key), new.remove(&key));
-        KeyChange { key, old, new }
-    });
-    changes.filter(|change| change.old != change.new).collect()
+/// Every key by itself.
+#[derive(Default)]
+struct Flat {
+    values: BTreeMap<String, String>,
+    /// The names of the tables of each list, as they follow each other.
+    orders: BTreeMap<String, Vec<String>>,
 }
 
-fn flat(manifest: &Manifest) -> BTreeMap<String, String> {
+pub fn changed(old: &Manifest, new: &Manifest) -> Vec<KeyChange> {
+    let (mut old, mut new) = (flat(old), flat(new));
+    let mut changes = reordered(&old, &new);
+    let all: BTreeSet<String> = old.values.keys().chain(new.values.keys()).cloned().collect();
+    let values = all.into_iter().map(|key| {
+        let (old, new) = (old.values.remove(&key), new.values.remove(&key));
+        KeyChange { key, old, new }
+    });
+    changes.extend(values.filter(|change| change.old != change.new));
+    changes.sort_by(|a, b| a.key.cmp(&b.key));
+    changes
+}
+
+/// Lists of tables in which those that both have follow each other otherwise than before: of lists the first
+/// that has an address gives its row, and chance goes through variants as they stand.
+fn reordered(old: &Flat, new: &Flat) -> Vec<KeyChange> {
+    let common = |these: &[String], those: &[String]| -> Vec<Value> {
+        let kept = these.iter().filter(|name| those.contains(name));
+        kept.map(|name| Value::from(name.as_str())).collect()
+    };
+    let orders = old.orders.iter().filter_map(|(key, before)| {
+        let now = new.orders.get(key)?;
+        let (before, now) = (common(before, now), common(now, before));
+        let shown = |order| Some(Value::Array(order).to_string());
+        (before != now).then(|| KeyChange { key: key.clone(), old: shown(before), new: shown(now) })
+    });
+    orders.collect()
+}
+
+fn flat(manifest: &Manifest) -> Flat {
     let mut manifest = manifest.clone();
     manifest.move_parts(Path::new(""));
     let value = Value::try_from(&manifest).expect("a run holds it as TOML");
-    let mut flat = BTreeMap::new();
+    let mut flat = Flat::default();
     flatten(String::new(), value, &mut flat);
     flat
 }
 
-fn flatten(key: String, value: Value, flat: &mut BTreeMap<String, String>) {
+fn flatten(key: String, value: Value, flat: &mut Flat) {
     let below = |name: &str| match key.is_empty() {
         true => word(name),
         false => format!("{key}.{}", word(name)),
@@ -52,11 +79,13 @@ fn flatten(key: String, value: Value, flat: &mut BTreeMap<String, String>) {
             }
         }
         Value::Array(items) if items.iter().any(Value::is_table) => {
-            for (name, item) in names(&items).into_iter().zip(items) {
-                flatten(below(&name), item, flat);
+            let names = names(&items);
+            for (name, item) in names.iter().zip(items) {
+                flatten(below(name), item, flat);
             }
+            flat.orders.insert(key, names);
         }
-        other => drop(flat.insert(key, other.to_string())),
+        other => drop(flat.values.insert(key, other.to_string())),
     }
 }
 
@@ -104,6 +133,18 @@ mod tests {
             ]
         );
         assert_eq!(changed(&old, &old), []);
+    }
+
+    #[test]
+    fn tables_that_change_places_are_told() {
+        let variant = |name| format!("[[variants]]\nname = \"{name}\"\nsubject = \"{name}\"\n");
+        let old = manifest(&(variant("a") + &variant("b") + &variant("c")));
+        let new = manifest(&(variant("c") + &variant("a") + &variant("d")));
+        let changes = changed(&old, &new);
+        assert_eq!(changes[0], change("variants", Some("[\"a\", \"c\"]"), Some("[\"c\", \"a\"]")));
+        assert!(changes[1..].iter().all(|change| {
+            change.key.starts_with("variants.b.") || change.key.starts_with("variants.d.")
+        }));
     }
 
     #[test]
