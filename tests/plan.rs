@@ -145,6 +145,39 @@ fn a_plan_for_the_internet_sends_nothing_and_says_what_it_assumes() {
 }
 
 #[test]
+fn of_a_test_without_a_winner_no_finish_is_promised() {
+    let stage = Stage::new(
+        "[[provider]]\nname = \"p\"\ndomains = [\"p.test\"]\nmx = [{ host = \"mx.p.test\" }]\n",
+        "",
+    );
+    let plan = |test: &str, arguments: &[&str]| {
+        let extra =
+            format!("[[variants]]\nname = \"a\"\n[[variants]]\nname = \"b\"\nsubject = \"Other\"\n{test}");
+        let campaign = stage.campaign(&support::list(400, |_| "p.test".to_owned()), &extra);
+        let at = ["plan", campaign.to_str().unwrap(), "--at", "2026-11-24T12:00:00Z"];
+        let output = stage.call(&[&at[..], arguments].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = plan("[test]\nshare = \"10%\"\n", &[]);
+    let head = said.lines().nth(1).unwrap();
+    assert!(head.starts_with("no finish can be promised: 3"), "{head}");
+    assert!(
+        head.contains("of 400 recipients wait until `postroad winner` names one; with a winner"),
+        "{head}"
+    );
+    assert!(said.contains("winner of the test"), "{said}");
+    let after = "[test]\nshare = \"10%\"\nwinner = \"delivered\"\nafter = \"4h\"\n";
+    let head = plan(after, &[]).lines().nth(1).unwrap().to_owned();
+    assert!(head.contains("until") && head.contains("16:00:00 UTC at least"), "{head}");
+    let json: Value = serde_json::from_str(&plan(after, &["--json"])).unwrap();
+    let undecided = &json["plan"]["undecided"];
+    assert_eq!(undecided["winner_after"], "2026-11-24T16:00:00Z");
+    assert!((320..390).contains(&undecided["recipients"].as_u64().unwrap()), "{undecided}");
+    assert!(plan("", &[]).lines().nth(1).unwrap().starts_with("finishes"));
+}
+
+#[test]
 fn a_pool_that_is_not_there_is_told_with_those_that_are() {
     let stage = Stage::new("", "");
     let campaign = stage.campaign(&support::list(1, |_| "p.test".to_owned()), "pool = \"bulc\"\n");

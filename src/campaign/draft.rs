@@ -15,6 +15,7 @@ use crate::campaign::import::{ImportError, ImportJob, ImportProgress, ImportTota
 use crate::campaign::manifest::Manifest;
 use crate::campaign::segment::Columns;
 use crate::campaign::spool::{Spool, SpoolError};
+use crate::campaign::variants::Slice;
 use crate::suppression::Suppression;
 
 /// Why a draft cannot be made.
@@ -52,7 +53,7 @@ impl Draft {
         let audience = Audience::open(manifest)?;
         let columns = audience.columns().clone();
         let folder = Folder::make(&state.join("drafts"))?;
-        let spool = Spool::open(&folder.0.join("spool"))?;
+        let spool = Spool::open(&folder.0.join("spool"))?.with_slice(Slice::of(manifest));
         let rejected = folder.0.join("rejected.csv");
         let job = ImportJob {
             audience,

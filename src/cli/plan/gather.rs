@@ -46,6 +46,16 @@ pub(in crate::cli) struct Gathered {
     pub nowhere: (usize, u64),
     /// Domains that cannot be looked up or reached, and their recipients.
     pub unreachable: (usize, u64),
+    pub undecided: Option<Undecided>,
+}
+
+/// A test of variants: most of the list waits for its winner, and nobody knows for how long.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct Undecided {
+    /// Recipients outside the test slice.
+    pub waiting: u64,
+    /// From the start, when a winner is taken by itself at the earliest; `None`: a person names it.
+    pub after: Option<Duration>,
 }
 
 /// A provider for people.
@@ -282,6 +292,10 @@ impl<'a> Gathering<'a> {
         let (node, manifest) = (self.subject.node, self.subject.manifest);
         let limits = manifest.limits.messages.into_iter().filter(|rate| !rate.is_unlimited());
         let (providers, described) = self.providers.into_iter().unzip();
+        let undecided = manifest.test.as_ref().map(|test| {
+            let totals = self.subject.draft.spool.totals();
+            Undecided { waiting: totals.accepted.saturating_sub(totals.tested), after: test.after }
+        });
         let question = Question {
             start,
             sources: self.sources,
@@ -307,6 +321,7 @@ impl<'a> Gathering<'a> {
             providers: described,
             nowhere: self.nowhere,
             unreachable: self.unreachable,
+            undecided,
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::policy::{Tempo, ledger, store};
 use crate::suppression::Suppression;
 use crate::{config, engine};
 pub(super) use gather::Gathered;
-use gather::{Described, Subject, gather};
+use gather::{Described, Subject, Undecided, gather};
 pub(super) use show::span;
 use standing::Standing;
 
@@ -104,6 +104,7 @@ pub(super) struct Planned {
     nowhere: (usize, u64),
     unreachable: (usize, u64),
     expiry: Duration,
+    undecided: Option<Undecided>,
     assumed: Assumed,
 }
 
@@ -209,6 +210,7 @@ impl Gathered {
             nowhere: self.nowhere,
             unreachable: self.unreachable,
             expiry,
+            undecided: self.undecided,
             assumed,
         }
     }

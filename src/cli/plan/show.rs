@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
-use super::{Deferrals, Planned};
+use super::{Deferrals, Planned, Undecided};
 use crate::cli::time;
 use crate::config::units::{Rate, format_duration};
 use crate::plan::{Binds, ProviderAnswer};
@@ -47,14 +47,38 @@ impl Planned {
     pub(in crate::cli) fn head(&self) -> String {
         let answer = &self.answer;
         let when = format!(
-            "finishes {}, after {}",
+            "{} {}, after {}",
+            if self.promise().is_some() {
+                "with a winner from the start it would finish"
+            } else {
+                "finishes"
+            },
             time::with_day(self.start + answer.settled),
             span(answer.settled)
         );
+        let when = self.promise().map_or(when.clone(), |promise| format!("{promise}; {when}"));
         match answer.last {
             None => "nobody is mailed".to_owned(),
             Some(last) if answer.providers[last].binds.is_empty() => format!("{when}; no limit binds"),
             Some(last) => format!("{when}; {} binds: {}", self.described[last].name, self.binds(last)),
+        }
+    }
+
+    /// Why no end can be promised. A rehearsal waits for nobody.
+    fn promise(&self) -> Option<String> {
+        let undecided = self.undecided.filter(|undecided| undecided.waiting > 0)?;
+        let Undecided { waiting, after } = undecided;
+        match (self.assumed.deferrals, after) {
+            (Deferrals::AsAnswered, _) => None,
+            (_, None) => Some(format!(
+                "no finish can be promised: {waiting} of {} recipients wait until `postroad winner` names one",
+                self.recipients
+            )),
+            (_, Some(after)) => Some(format!(
+                "no finish can be promised: {waiting} of {} recipients wait for the winner, until {} at least",
+                self.recipients,
+                time::with_day(self.start + after)
+            )),
         }
     }
 
@@ -206,7 +230,7 @@ impl Planned {
     fn assumptions(&self) -> Vec<(&'static str, String, &'static str)> {
         let assumed = &self.assumed;
         let machine = per_second(assumed.machine);
-        match assumed.deferrals {
+        let mut all = match assumed.deferrals {
             Deferrals::Share(share) => vec![
                 ("round trip to any server", span(assumed.round_trip), "--round-trip TIME"),
                 ("attempts that are deferred", format!("{}%", share * 100.0), "--deferred SHARE"),
@@ -218,7 +242,11 @@ impl Planned {
                 ("attempts that are deferred", "as the world answers".to_owned(), "`trouble` of the world"),
                 ("messages of this machine", machine, "none: a rehearsal counts on it"),
             ],
+        };
+        if self.undecided.is_some() {
+            all.push(("winner of the test", "there from the start".to_owned(), "[test], `postroad winner`"));
         }
+        all
     }
 
     pub(in crate::cli) fn json(&self, campaign: &str) -> serde_json::Value {
@@ -247,6 +275,10 @@ impl Planned {
             "no_mail": group(self.nowhere),
             "unreachable": group(self.unreachable),
             "expired": answer.expired.round() as u64,
+            "undecided": self.undecided.map(|undecided| serde_json::json!({
+                "recipients": undecided.waiting,
+                "winner_after": undecided.after.and_then(|after| stamp(self.start + after)),
+            })),
             "assumed": assumed.collect::<Vec<_>>(),
         })
     }
