@@ -129,6 +129,13 @@ impl Maker<'_> {
         let mut message = Vec::new();
         let chance = self.assignment.as_ref().map(|assignment| assignment.variant_of(address.key()).place());
         let place = self.variant.or(chance).unwrap_or(0);
+        let waits =
+            self.assignment.as_ref().is_some_and(|assignment| assignment.given(address.key()).is_none());
+        if waits && self.variant.is_none() && warnings.is_empty() {
+            warnings.push(
+                "the row is outside the test slice: it waits for the winner, whichever that is".to_owned(),
+            );
+        }
         let rendered = self.contents.all()[place]
             .render(&merge, &mut Scratch::default(), &mut message)
             .with_context(|| format!("row {} would be invalid", row.number));
