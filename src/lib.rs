@@ -37,14 +37,16 @@
 //!
 //! Work: [`message`], [`smtp`], [`egress`], [`scheduler`], [`feedback`], [`policy`], [`journal`], wired by
 //! [`engine`], asked and told while they run through [`control`], and shown to a person by [`cli`].
-//! [`convert`] makes other mailers' settings into ours; [`plan`] says how long a campaign will take. Beside them [`world`], a simulated internet that
+//! [`preflight`] finds what is wrong before anything is sent, [`plan`] says how long a campaign will take,
+//! [`convert`] makes other mailers' settings into ours. Beside them [`world`], a simulated internet that
 //! knows none of them.
 //!
 //! # What always holds
 //! - Every row of a list ends in exactly one disposition; the sum is checked ([`metrics::Totals::check`]).
 //! - An outcome counts once its journal record is written; who is in doubt is known after any crash.
 //! - Memory does not grow with the list, but for a few octets a recipient: the duplicate set while the
-//!   list is read, a timer for each deferred recipient, a bit for each settled one after a restart, 18 to 35 octets for each address on an exclude list.
+//!   list is read, a timer for each deferred recipient, a bit for each settled one after a restart, 18 to 35
+//!   octets for each address on an exclude list.
 //! - A rate or a session limit is a ceiling, spent where a message starts ([`shaping::rate::Gate`]); policy
 //!   only ever lowers it.
 //! - A reply about us is never held against the recipient ([`classify`]).

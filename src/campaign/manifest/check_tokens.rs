@@ -91,15 +91,43 @@ fn cfbl(manifest: &Manifest) -> Result<(), Mistake> {
     };
     let from = manifest.from_address();
     let keys = manifest.dkim.iter().map(|key| key.domain.as_str());
-    let is_ours = |domain: &str| {
-        let rest = address.domain().as_str().strip_suffix(domain);
+    let is_below = |domain: &str, above: &str| {
+        let rest = domain.strip_suffix(above);
         rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };
-    if !keys.chain([from.domain().as_str()]).any(is_ours) {
+    let (domain, from) = (address.domain().as_str(), from.domain().as_str());
+    // Without keys of its own it is signed by the settings', which may be of a domain above.
+    let may_sign = manifest.dkim.is_empty() && domain.contains('.') && is_below(from, domain);
+    if !may_sign && !keys.chain([from]).any(|above| is_below(domain, above)) {
         let what = format!("{} is neither the domain of `from` nor one that signs", address.domain());
         let advice =
             "take an address of the From domain, or add a [[dkim]] key of that domain (RFC 9477 §3.1)";
         return refuse(what, advice);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::campaign::manifest::Manifest;
+
+    #[test]
+    fn complaints_may_come_to_a_domain_that_the_settings_may_sign_for() {
+        let parsed = |address: &str, keys: &str| {
+            let text = format!(
+                "name = \"a\"\nfrom = \"us@news.sender.test\"\nreturn_path_domain = \"b.test\"\nsubject = \"x\"\n\
+                 text = \"m.txt\"\ncfbl_address = \"{address}\"\n[list]\nfile = \"l.csv\"\n{keys}"
+            );
+            Manifest::parse(Path::new("campaign.toml"), &text).map(|_| ())
+        };
+        let own = "[[dkim]]\ndomain = \"news.sender.test\"\nselector = \"s\"\nkey_file = \"k\"\n";
+        for address in ["fbl@news.sender.test", "fbl@in.news.sender.test", "fbl@sender.test"] {
+            parsed(address, "").unwrap_or_else(|error| panic!("{address}: {error}"));
+        }
+        for (address, keys) in [("fbl@sender.test", own), ("fbl@other.test", ""), ("fbl@xsender.test", "")] {
+            parsed(address, keys).expect_err(address);
+        }
+    }
 }
