@@ -28,7 +28,7 @@ pub struct ContentSource<'a> {
     pub unsubscribe_mailto: Option<&'a str>,
     /// `List-Id` of RFC 2919, as `Name <label.domain>` or `label.domain`.
     pub list_id: Option<&'a str>,
-    /// Template variables in the order of [`Merge::fields`]. `address` and `email` are the recipient's
+    /// Template variables in the order of [`super::Merge::fields`]. `address` and `email` are the recipient's
     /// address unless a column is called so.
     pub columns: &'a [String],
     /// Whether a template that names an unknown variable is an error.

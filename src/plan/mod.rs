@@ -11,7 +11,7 @@
 //!
 //! Mail is treated as a fluid: in each portion of time a path sends as much as its tightest limit allows,
 //! and where a limit is shared by several they get the same part of what they could send. Portions grow with
-//! the time that has passed ([`PORTION`] of it), so that a month costs little more than an hour and the end
+//! the time that has passed (`PORTION` of it), so that a month costs little more than an hour and the end
 //! is as exact, relative to the whole, as its beginning.
 //!
 //! What it refuses to know: how a server will react. Limits that nobody has written down are found out by
