@@ -7,6 +7,7 @@ pub mod condition;
 pub mod contest;
 pub mod csv;
 pub mod decision;
+pub mod domains;
 pub mod draft;
 pub mod duplicates;
 pub mod import;

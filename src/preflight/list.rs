@@ -2,12 +2,13 @@
 //! and whose mailboxes it is made of.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::campaign::domains::domains_of;
 use crate::campaign::draft::Draft;
-use crate::campaign::segment::{Segment, SegmentError, Span};
+use crate::campaign::segment::{Segment, SegmentError};
 
 use super::domains;
 use super::finding::{Findings, Severity};
@@ -31,42 +32,6 @@ pub(super) const OTHER: &str = "other";
 pub struct Share {
     pub provider: String,
     pub recipients: u64,
-}
-
-/// One domain of the list, over all segments.
-#[derive(Debug, Clone, Copy)]
-pub struct ListDomain<'a> {
-    pub domain: &'a str,
-    pub recipients: u64,
-    /// The segment with the first of them, and its index there.
-    pub first: (&'a Segment, u32),
-}
-
-/// Each domain of the segments once, in order of name: what they hold is read in place, nothing kept.
-pub fn domains_of(segments: &[Arc<Segment>]) -> impl Iterator<Item = ListDomain<'_>> {
-    let mut sources: Vec<_> = segments.iter().map(|segment| segment.spans()).collect();
-    let mut heads = BinaryHeap::new();
-    for (at, spans) in sources.iter_mut().enumerate() {
-        heads.extend(spans.next().map(|span| head(at, span)));
-    }
-    std::iter::from_fn(move || {
-        let Reverse((domain, at, first, count)) = heads.pop()?;
-        heads.extend(sources[at].next().map(|span| head(at, span)));
-        let mut found = ListDomain { domain, recipients: u64::from(count), first: (&segments[at], first) };
-        while let Some(Reverse((next, at, _, count))) = heads.peek().copied()
-            && next == domain
-        {
-            heads.pop();
-            heads.extend(sources[at].next().map(|span| head(at, span)));
-            found.recipients += u64::from(count);
-        }
-        Some(found)
-    })
-}
-
-/// The next span of a segment, to be sorted by domain, then segment.
-fn head(segment: usize, span: Span<'_>) -> Reverse<(&str, usize, u32, u32)> {
-    Reverse((span.domain, segment, span.first, span.count))
 }
 
 /// The parts of the list by provider, as far as domains tell, largest first.

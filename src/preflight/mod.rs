@@ -54,7 +54,7 @@ use crate::suppression::{Suppression, SuppressionError};
 use crate::token::Key;
 
 pub use finding::{Finding, Findings, Severity};
-pub use list::{ListDomain, Share, domains_of};
+pub use list::Share;
 pub use names::NAMES;
 pub use progress::Progress;
 pub use report::{Figures, Ignored, Report};
@@ -115,7 +115,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The list's segments; their domains are [`domains_of`] them.
+    /// The list's segments; their domains are [`crate::campaign::domains::domains_of`] them.
     pub fn segments(&self) -> Vec<Arc<Segment>> {
         self.draft.iter().flat_map(|draft| draft.spool.iter()).collect()
     }

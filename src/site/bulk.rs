@@ -1,41 +1,58 @@
 //! Many domains at once: where the mail of each goes, with a bounded number of questions under way.
 
-use std::collections::BTreeMap;
-
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Resolver, Route};
 use crate::address::Domain;
 
-/// Look-ups under way; the resolver bounds its queries further.
-const AT_ONCE: usize = 256;
+/// How a bulk may go about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Bulk {
+    /// Domains asked for at once, at least 1; the resolver bounds its queries further.
+    pub at_once: usize,
+    /// `None`: as long as it takes.
+    pub until: Option<Instant>,
+}
 
-/// The route of each of these domains; each is asked for once, and the resolver keeps the answers. Needs a
-/// tokio runtime.
-pub async fn routes(
-    resolver: &Resolver,
-    domains: impl IntoIterator<Item = Domain>,
-) -> BTreeMap<Domain, Route> {
-    let mut domains = domains.into_iter();
-    let mut asking = JoinSet::new();
-    let mut routes = BTreeMap::new();
-    loop {
-        while asking.len() < AT_ONCE
-            && let Some(domain) = domains.next()
-        {
-            let resolver = resolver.clone();
-            asking.spawn(async move {
-                let route = resolver.route(&domain).await.route;
-                (domain, route)
-            });
-        }
-        match asking.join_next().await {
-            Some(Ok((domain, route))) => {
-                routes.insert(domain, route);
+impl Bulk {
+    /// Asks for the route of each domain and gives it to `settled`, with what came along, in the order of the
+    /// answers; `None` where the time was over before. Needs a tokio runtime.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up what is under way.
+    pub async fn routes<T: Send + 'static>(
+        self,
+        resolver: &Resolver,
+        domains: impl IntoIterator<Item = (Domain, T)>,
+        mut settled: impl FnMut(T, Option<Route>),
+    ) {
+        let mut domains = domains.into_iter();
+        let mut asking = JoinSet::new();
+        loop {
+            while asking.len() < self.at_once.max(1)
+                && let Some((domain, with)) = domains.next()
+            {
+                if self.until.is_some_and(|until| Instant::now() >= until) {
+                    settled(with, None);
+                    continue;
+                }
+                let (resolver, until) = (resolver.clone(), self.until);
+                asking.spawn(async move {
+                    let asked = async { resolver.route(&domain).await.route };
+                    let route = match until {
+                        Some(until) => timeout_at(until, asked).await.ok(),
+                        None => Some(asked.await),
+                    };
+                    (with, route)
+                });
             }
-            // A look-up that died leaves its domain out, as if nobody had asked.
-            Some(Err(error)) => tracing::error!(%error, "a look-up died"),
-            None => return routes,
+            match asking.join_next().await {
+                Some(Ok((with, route))) => settled(with, route),
+                // A look-up that died leaves its domain out, as if nobody had asked.
+                Some(Err(error)) => tracing::error!(%error, "a look-up died"),
+                None => return,
+            }
         }
     }
 }

@@ -10,9 +10,13 @@ use crate::campaign::draft::Draft;
 use crate::campaign::manifest::Manifest;
 use crate::config::Node;
 use crate::engine;
-use crate::site::{Route, bulk};
+use crate::site::Route;
+use crate::site::bulk::Bulk;
 use crate::suppression::Suppression;
 use crate::world::{Outlook, World};
+
+/// Domains asked for at once.
+const AT_ONCE: usize = 256;
 
 /// How many are deferred so often, and whether they are greylisted before.
 type Loads = BTreeMap<(Option<u32>, bool), u64>;
@@ -65,7 +69,12 @@ pub(super) fn routes<'a>(
 ) -> anyhow::Result<BTreeMap<Domain, Route>> {
     let resolver = engine::resolver(node)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let routes = runtime.block_on(bulk::routes(&resolver, domains.cloned()));
+    let mut routes = BTreeMap::new();
+    let domains = domains.map(|domain| (domain.clone(), domain.clone()));
+    let settled = |domain: Domain, route: Option<Route>| {
+        routes.extend(route.map(|route| (domain, route)));
+    };
+    runtime.block_on(Bulk { at_once: AT_ONCE, until: None }.routes(&resolver, domains, settled));
     // Nothing is left to wait for: a look-up that hangs must not keep the program.
     runtime.shutdown_background();
     Ok(routes)

@@ -1,23 +1,22 @@
 //! The domains of a list, looked up in bulk: who has no mail service, and who serves how many.
 //!
-//! Each domain is asked for once, by the same resolver that a run uses, so many at a time. What came of
-//! it takes some 24 octets a domain. What is not known when the time is over is told as such.
+//! Each domain is asked for once, by the same resolver that a run uses, so many at a time; only sums and a
+//! few examples of them are kept. What is not known when the time is over is told as such.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Findings, Severity};
 use crate::address::Domain;
-use crate::campaign::segment::Segment;
+use crate::campaign::domains::domains_of;
 use crate::campaign::spool::Spool;
 use crate::config::Node;
+use crate::preflight;
+use crate::site::bulk::Bulk;
 use crate::site::{Resolver, Route};
 
 /// Domains named in a finding, those with the most recipients.
@@ -68,13 +67,10 @@ pub struct Share {
 
 impl Survey {
     /// Recipients by provider, the most first.
-    pub fn shares(&self) -> Vec<super::super::Share> {
+    pub fn shares(&self) -> Vec<preflight::Share> {
         let shares = self.providers.iter();
         shares
-            .map(|share| super::super::Share {
-                provider: share.provider.clone(),
-                recipients: share.recipients,
-            })
+            .map(|share| preflight::Share { provider: share.provider.clone(), recipients: share.recipients })
             .collect()
     }
 }
@@ -102,16 +98,19 @@ pub async fn survey(
     progress: &Progress,
     findings: &mut Findings,
 ) -> Survey {
-    let deadline = Instant::now() + bounds.time;
     let mut tally = Tally::default();
-    for segment in spool.iter() {
-        tally.ask_for(&segment, resolver, bounds, deadline, progress).await;
-    }
-    if tally.known.values().any(|known| !tally.is_served(known.kind)) {
-        for segment in spool.iter() {
-            tally.pick_examples(&segment);
-        }
-    }
+    let bulk = Bulk { at_once: bounds.at_once, until: Some(Instant::now() + bounds.time) };
+    let segments: Vec<_> = spool.iter().collect();
+    // Domains of a spool were parsed before they came into it.
+    let domains = domains_of(&segments).filter_map(|found| {
+        let asked = Asked { name: found.domain.to_owned(), recipients: found.recipients };
+        Some((Domain::parse(found.domain).ok()?, asked))
+    });
+    let settled = |asked: Asked, route: Option<Route>| {
+        progress.settled.fetch_add(u64::from(route.is_some()), Ordering::Relaxed);
+        tally.add(asked, route.map_or(Kind::NotAsked, kind_of));
+    };
+    bulk.routes(resolver, domains, settled).await;
     tally.tell(bounds, findings);
     tally.survey()
 }
@@ -126,112 +125,46 @@ enum Kind {
     NotAsked,
 }
 
-/// What is known of a domain.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    /// An index into [`Tally::kinds`].
-    kind: u32,
+/// A domain of the list.
+struct Asked {
+    name: String,
     recipients: u64,
 }
 
-#[derive(Default)]
-struct Tally {
-    /// By hash of the name.
-    known: HashMap<u64, Known>,
-    kinds: Vec<Kind>,
-    /// For each kind: the domains with the most recipients.
-    examples: Vec<Vec<(u64, String)>>,
+/// What came of one kind.
+struct Count {
+    kind: Kind,
+    domains: u64,
+    recipients: u64,
+    /// Those with the most recipients, in order of name where they have the same.
+    examples: Vec<Asked>,
 }
 
+/// No more than there are providers and reasons.
+#[derive(Default)]
+struct Tally(Vec<Count>);
+
 impl Tally {
-    /// Counts a segment's recipients, and asks for those of its domains that are not known yet.
-    async fn ask_for(
-        &mut self,
-        segment: &Segment,
-        resolver: &Resolver,
-        bounds: Bounds,
-        deadline: Instant,
-        progress: &Progress,
-    ) {
-        let mut asking: JoinSet<(u64, Kind)> = JoinSet::new();
-        let not_asked = self.number(Kind::NotAsked);
-        for span in segment.spans() {
-            let key = xxh3_64(span.domain.as_bytes());
-            let is_new = !self.known.contains_key(&key);
-            let known = self.known.entry(key).or_insert(Known { kind: not_asked, recipients: 0 });
-            known.recipients += u64::from(span.count);
-            let Some(domain) =
-                Domain::parse(span.domain).ok().filter(|_| is_new && Instant::now() < deadline)
-            else {
-                continue;
-            };
-            if asking.len() >= bounds.at_once.max(1) {
-                self.take_one(&mut asking, deadline, progress).await;
-            }
-            let resolver = resolver.clone();
-            asking.spawn(async move { (key, kind_of(resolver.route(&domain).await.route)) });
-        }
-        while !asking.is_empty() {
-            self.take_one(&mut asking, deadline, progress).await;
-        }
-    }
-
-    /// Waits for one answer; gives up all when the time is over.
-    async fn take_one(&mut self, asking: &mut JoinSet<(u64, Kind)>, deadline: Instant, progress: &Progress) {
-        match tokio::time::timeout_at(deadline, asking.join_next()).await {
-            Ok(Some(Ok((key, kind)))) => {
-                let kind = self.number(kind);
-                if let Some(known) = self.known.get_mut(&key) {
-                    known.kind = kind;
-                }
-                progress.settled.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(_) => {}
-            Err(_) => *asking = JoinSet::new(),
-        }
-    }
-
-    fn number(&mut self, kind: Kind) -> u32 {
-        let number = self.kinds.iter().position(|known| *known == kind).unwrap_or_else(|| {
-            self.kinds.push(kind);
-            self.examples.push(Vec::new());
-            self.kinds.len() - 1
+    fn add(&mut self, asked: Asked, kind: Kind) {
+        let known = self.0.iter().position(|count| count.kind == kind);
+        let at = known.unwrap_or_else(|| {
+            self.0.push(Count { kind, domains: 0, recipients: 0, examples: Vec::new() });
+            self.0.len() - 1
         });
-        u32::try_from(number).expect("there are no more kinds than providers and reasons")
-    }
-
-    fn is_served(&self, kind: u32) -> bool {
-        matches!(self.kinds[kind as usize], Kind::Provider(_))
-    }
-
-    fn pick_examples(&mut self, segment: &Segment) {
-        for span in segment.spans() {
-            let Some(known) = self.known.get(&xxh3_64(span.domain.as_bytes())) else { continue };
-            if self.is_served(known.kind) {
-                continue;
-            }
-            let examples = &mut self.examples[known.kind as usize];
-            let least = examples.last().map_or(0, |(recipients, _)| *recipients);
-            let is_wanted = examples.len() < EXAMPLES_MAX || known.recipients > least;
-            if is_wanted && !examples.iter().any(|(_, name)| name == span.domain) {
-                examples.push((known.recipients, span.domain.to_owned()));
-                examples.sort_by_key(|(recipients, _)| std::cmp::Reverse(*recipients));
-                examples.truncate(EXAMPLES_MAX);
-            }
+        let count = &mut self.0[at];
+        count.domains += 1;
+        count.recipients += asked.recipients;
+        if matches!(count.kind, Kind::Provider(_)) {
+            return;
         }
-    }
-
-    /// Domains and recipients of a kind.
-    fn count(&self, kind: usize) -> (u64, u64) {
-        let of_kind = self.known.values().filter(|known| known.kind as usize == kind);
-        of_kind.fold((0, 0), |(domains, recipients), known| (domains + 1, recipients + known.recipients))
+        count.examples.push(asked);
+        count.examples.sort_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.name.cmp(&b.name)));
+        count.examples.truncate(EXAMPLES_MAX);
     }
 
     fn tell(&self, bounds: Bounds, findings: &mut Findings) {
-        for (number, kind) in self.kinds.iter().enumerate() {
-            let (domains, recipients) = self.count(number);
-            let shown =
-                self.examples[number].iter().map(|(recipients, name)| format!("{name} ({recipients})"));
+        for Count { kind, domains, recipients, examples } in &self.0 {
+            let shown = examples.iter().map(|asked| format!("{} ({})", asked.name, asked.recipients));
             let examples: Vec<String> = shown.collect();
             let (severity, check, what, advice) = match kind {
                 Kind::Provider(_) => continue,
@@ -258,14 +191,14 @@ impl Tally {
                     "give [check] domains_time more, or raise [dns] lookups_max".to_owned(),
                 ),
             };
-            findings.add_many(severity, check, (recipients, &examples), what, advice);
+            findings.add_many(severity, check, (*recipients, &examples), what, advice);
         }
     }
 
     fn survey(&self) -> Survey {
-        let shares = self.kinds.iter().enumerate().filter_map(|(number, kind)| match kind {
+        let shares = self.0.iter().filter_map(|count| match &count.kind {
             Kind::Provider(provider) => {
-                let (domains, recipients) = self.count(number);
+                let &Count { domains, recipients, .. } = count;
                 Some(Share { provider: provider.to_string(), domains, recipients })
             }
             _ => None,
@@ -273,8 +206,8 @@ impl Tally {
         let mut providers: Vec<Share> = shares.collect();
         providers.sort_by(|a, b| b.recipients.cmp(&a.recipients).then_with(|| a.provider.cmp(&b.provider)));
         Survey {
-            domains: self.known.len() as u64,
-            recipients: self.known.values().map(|known| known.recipients).sum(),
+            domains: self.0.iter().map(|count| count.domains).sum(),
+            recipients: self.0.iter().map(|count| count.recipients).sum(),
             providers,
         }
     }
