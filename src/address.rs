@@ -56,6 +56,11 @@ impl Domain {
     }
 }
 
+/// Whether `name` is `domain` or below it; both in the same case, without a dot at the end.
+pub fn is_within(name: &str, domain: &str) -> bool {
+    name.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 impl fmt::Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -324,6 +329,16 @@ fn check_labels(name: &str) -> Result<(), AddressError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_domain_holds_itself_and_what_is_below() {
+        for name in ["sender.test", "news.sender.test", "a.b.sender.test"] {
+            assert!(is_within(name, "sender.test"), "{name}");
+        }
+        for name in ["xsender.test", "test", "sender.test.other", ""] {
+            assert!(!is_within(name, "sender.test"), "{name}");
+        }
+    }
 
     #[test]
     fn domains_become_lower_case_a_labels() {

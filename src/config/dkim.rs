@@ -14,7 +14,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::units::domain_text;
-use crate::address::Domain;
+use crate::address::{Domain, is_within};
 
 /// Characters of a name in the DNS at most (RFC 1035 §2.3.4), without the dot at its end.
 const NAME_MAX: usize = 253;
@@ -113,10 +113,7 @@ pub fn selector_mistake(selector: &str, domain: &Domain) -> Option<String> {
 /// The keys for mail from `from`: those of that domain, or else of the closest domain above it that has any.
 /// Both are aligned for DMARC as it is published by default (RFC 9989, relaxed alignment).
 pub fn of_sender<'a>(keys: &'a [DkimKey], from: &Domain) -> Vec<&'a DkimKey> {
-    let is_above = |key: &&DkimKey| {
-        let below = from.as_str().strip_suffix(key.domain.as_str());
-        below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
-    };
+    let is_above = |key: &&DkimKey| is_within(from.as_str(), key.domain.as_str());
     let octets = |key: &DkimKey| key.domain.as_str().len();
     let closest = keys.iter().filter(is_above).map(octets).max();
     // Of domains above the same one, those of the same length are the same.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{FILE, Manifest, check_tokens, lists, variants};
-use crate::address::Address;
+use crate::address::{Address, is_within};
 use crate::config::dkim;
 use crate::config::fault::Fault;
 use crate::message::{self, Folder, FolderError, Region};
@@ -259,9 +259,7 @@ pub(super) fn warnings(manifest: &Manifest) -> Vec<String> {
 
 /// Same domain, or one below the other: what relaxed alignment comes to for most domains.
 fn aligned(a: &str, b: &str) -> bool {
-    let below =
-        |a: &str, b: &str| a.strip_suffix(b).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    below(a, b) || below(b, a)
+    is_within(a, b) || is_within(b, a)
 }
 
 fn readable_by_others(file: &Path) -> bool {

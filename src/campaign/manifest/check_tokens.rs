@@ -2,6 +2,7 @@
 
 use super::Manifest;
 use super::check::{Mistake, mailbox, one_line};
+use crate::address::is_within;
 use crate::message;
 
 pub(super) fn values(manifest: &Manifest) -> Result<(), Mistake> {
@@ -91,14 +92,10 @@ fn cfbl(manifest: &Manifest) -> Result<(), Mistake> {
     };
     let from = manifest.from_address();
     let keys = manifest.dkim.iter().map(|key| key.domain.as_str());
-    let is_below = |domain: &str, above: &str| {
-        let rest = domain.strip_suffix(above);
-        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
     let (domain, from) = (address.domain().as_str(), from.domain().as_str());
     // Without keys of its own it is signed by the settings', which may be of a domain above.
-    let may_sign = manifest.dkim.is_empty() && domain.contains('.') && is_below(from, domain);
-    if !may_sign && !keys.chain([from]).any(|above| is_below(domain, above)) {
+    let may_sign = manifest.dkim.is_empty() && domain.contains('.') && is_within(from, domain);
+    if !may_sign && !keys.chain([from]).any(|above| is_within(domain, above)) {
         let what = format!("{} is neither the domain of `from` nor one that signs", address.domain());
         let advice =
             "take an address of the From domain, or add a [[dkim]] key of that domain (RFC 9477 §3.1)";

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::lookup::{Answer, Lookup};
 use super::sending::{Sending, Source, Way};
 use super::{Findings, Severity};
-use crate::address::Domain;
+use crate::address::{Domain, is_within};
 
 /// Names of an address that are looked at.
 const NAMES_MAX: usize = 10;
@@ -77,7 +77,7 @@ fn check_name(source: &Source, findings: &mut Findings) -> Option<Domain> {
     let local = |name: &str| {
         ["localhost", "localdomain", "local", "internal", "lan", "home.arpa"]
             .iter()
-            .any(|end| name.strip_suffix(end).is_some_and(|head| head.is_empty() || head.ends_with('.')))
+            .any(|end| is_within(name, end))
     };
     let why = match Domain::parse(&source.ehlo) {
         Ok(name) if !local(name.as_str()) => return Some(name),

@@ -8,6 +8,7 @@ use std::pin::Pin;
 
 use super::macros::{DomainSpec, Values};
 use super::record::{Bits, Mechanism, Qualifier, Record, is_spf};
+use crate::address::is_within;
 use crate::preflight::dns::lookup::{Answer, Lookup};
 
 /// Terms that ask the DNS, at most (§4.6.4).
@@ -275,8 +276,7 @@ fn is_within_v6(address: Ipv6Addr, network: Ipv6Addr, bits: u8) -> bool {
 }
 
 fn is_at_or_below(name: &str, domain: &str) -> bool {
-    let domain = domain.to_ascii_lowercase();
-    name == domain || name.strip_suffix(&*domain).is_some_and(|head| head.ends_with('.'))
+    is_within(name, &domain.to_ascii_lowercase())
 }
 
 /// Whether it can be asked for at all: labels of 1 to 63 octets, at least two (§4.3).
